@@ -367,6 +367,7 @@ impl PreparedServer {
         let authorization = config.node.authorization.then(|| authorization(&config, &handle)).transpose()?;
         let asks_who_calls = authorization.is_some();
         let service = Service::with_authorization(handle.clone(), authorization);
+        service.show_keys(config.node.status_page_keys);
         if asks_who_calls {
             tokio::spawn(Arc::clone(&service).follow_holders(closing.clone()));
         }

@@ -39,7 +39,7 @@ use crate::protocol::PeerView;
 use crate::runtime::{NodeHandle, Status};
 use crate::service::Service;
 use crate::service::authorization::Caller;
-use crate::service::health::{Assessor, unready_text};
+use crate::service::health::{Assessor, tolerates_text, unready_text};
 use crate::service::listener::{Connection, Listener};
 use crate::service::patient::Patient;
 use crate::service::request_metrics::Door;
@@ -190,14 +190,18 @@ async fn readyz(State(assessor): Watched, Extension(MaySeeWhy(may_see_why)): Ext
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", unready_text(unready))).into_response();
     }
     let detail = assessor.assess(&status).detail;
-    let text = if detail.is_empty() { "ready\n".to_owned() } else { format!("ready, but: {detail}\n") };
-    (StatusCode::OK, text).into_response()
+    let mut text = if detail.is_empty() { "ready".to_owned() } else { format!("ready, but: {detail}") };
+    if let Some(tolerated) = assessor.failures_tolerated(&status) {
+        text = format!("{text}; {}", tolerates_text(tolerated));
+    }
+    (StatusCode::OK, text + "\n").into_response()
 }
 
 async fn metrics(State(assessor): Watched, headers: HeaderMap) -> Response {
     let status = status(&assessor).await.ok();
     let statistics = assessor.statistics_soon().await;
-    let registry = snapshot(assessor.node(), status.as_ref(), statistics.as_ref());
+    let tolerated = status.as_ref().and_then(|status| assessor.failures_tolerated(status));
+    let registry = snapshot(assessor.node(), status.as_ref(), statistics.as_ref(), tolerated);
     let format = Format::of(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default());
     match format.encode(&registry) {
         Ok(text) => ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text).into_response(),
@@ -215,7 +219,12 @@ async fn status(assessor: &Assessor) -> Result<Status, String> {
 }
 
 /// All metrics: those that the node counts, and those that it and its store are asked for now.
-fn snapshot(node: &NodeHandle, status: Option<&Status>, statistics: Option<&StoreStatistics>) -> Registry {
+fn snapshot(
+    node: &NodeHandle,
+    status: Option<&Status>,
+    statistics: Option<&StoreStatistics>,
+    tolerated: Option<usize>,
+) -> Registry {
     let mut registry = Registry::default();
     node.metrics().register(&mut registry);
     let quorate = registry.sub_registry_with_prefix(PREFIX);
@@ -230,6 +239,10 @@ fn snapshot(node: &NodeHandle, status: Option<&Status>, statistics: Option<&Stor
     add_shares(quorate, node.accounts());
     if let Some(status) = status {
         add_status(quorate, status);
+    }
+    if let Some(tolerated) = tolerated {
+        let help = "How many more nodes may fail, whichever they are, before some key cannot be read or written, by this node's links";
+        quorate.register("failures_tolerated", help, ConstGauge::new(tolerated as u64));
     }
     if let Some(statistics) = statistics {
         add_statistics(quorate.sub_registry_with_prefix("store"), statistics);
@@ -348,7 +361,7 @@ fn add_statistics(registry: &mut Registry, statistics: &StoreStatistics) {
         keys_estimate,
         disk_bytes,
         data_bytes,
-        disk_free_bytes,
+        disk_room,
         live_bytes,
         compaction_pending_bytes,
         write_buffer_bytes,
@@ -372,8 +385,9 @@ fn add_statistics(registry: &mut Registry, statistics: &StoreStatistics) {
     ] {
         registry.register_with_unit(name, help, Unit::Bytes, ConstGauge::new(bytes));
     }
-    if let Some(bytes) = disk_free_bytes {
-        registry.register_with_unit("disk_free", "Free space on the disk", Unit::Bytes, ConstGauge::new(bytes));
+    if let Some(room) = disk_room {
+        registry.register_with_unit("disk_free", "Free space on the disk", Unit::Bytes, ConstGauge::new(room.free));
+        registry.register_with_unit("disk_size", "Size of the disk", Unit::Bytes, ConstGauge::new(room.size));
     }
     let help = "1 while the store stops writes because flushes or compactions lag";
     registry.register("write_stopped", help, ConstGauge::new(write_stopped));

@@ -65,7 +65,8 @@ struct Init {
 #[command(after_help = "\
 EXAMPLES:
   quorate ca issue node 1 --san n1.example --san 10.0.0.1
-  quorate ca issue client ada --dir ca --out ada --days 30")]
+  quorate ca issue client ada --dir ca --out ada --days 30
+  quorate ca issue node 1 --renew               another certificate in place of ca/node-1.crt")]
 struct Issue {
     /// For whom it is
     #[arg(value_enum)]
@@ -85,6 +86,9 @@ struct Issue {
     /// How many days it is valid; never longer than the CA
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=825))]
     days: u32,
+    /// Replace the files that are there, for the same hosts unless --san gives others
+    #[arg(long)]
+    renew: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -133,12 +137,21 @@ impl Issue {
     fn run(self, global: &Global) -> Result<Exit, CliError> {
         let out = self.out.as_ref().unwrap_or(&self.dir);
         let life = DAY * self.days;
+        let issue = if self.renew { authority::renew } else { authority::issue };
         let issued = match self.kind {
             Kind::Node => {
                 let id = NodeId::new(&self.name).map_err(|error| CliError::bad_input(format!("NAME: {error}")))?;
-                let hosts: Vec<String> =
-                    OWN_HOSTS.iter().map(|host| (*host).to_owned()).chain(self.san.iter().cloned()).collect();
-                authority::issue(&self.dir, out, Holder::Node(&id), &hosts, life)?
+                let mut hosts: Vec<String> = OWN_HOSTS.map(str::to_owned).into();
+                for host in self.san {
+                    if !hosts.contains(&host) {
+                        hosts.push(host);
+                    }
+                }
+                // Without --san, those of the certificate before are kept.
+                if self.renew && hosts.len() == OWN_HOSTS.len() {
+                    hosts.clear();
+                }
+                issue(&self.dir, out, Holder::Node(&id), &hosts, life)?
             }
             Kind::Client if !self.san.is_empty() => {
                 return Err(CliError::bad_input("--san is for nodes: a client's certificate names the client alone"));
@@ -148,7 +161,7 @@ impl Issue {
                 if !(1..=64).contains(&self.name.len()) || !self.name.chars().all(is_plain) {
                     return Err(CliError::bad_input("NAME: 1 to 64 bytes without spaces are accepted"));
                 }
-                authority::issue(&self.dir, out, Holder::Client(&self.name), &[], life)?
+                issue(&self.dir, out, Holder::Client(&self.name), &[], life)?
             }
         };
         print_issued(&issued, global)

@@ -20,6 +20,7 @@ use super::output::{print, print_json};
 use super::status::bytes_text;
 use super::{CliError, Exit, Global};
 use crate::client::Client;
+use crate::service::cluster_report::is_disk_low;
 
 /// Each write to a node waits for one sync, shared by the writes that wait together. Alerts are for slower ones too.
 const SYNC_P99_MAX: Duration = Duration::from_millis(20);
@@ -32,8 +33,6 @@ const ROUND_TRIP_MAX: Duration = Duration::from_millis(100);
 const OPEN_FILES_MIN: u64 = 1_024;
 /// Below this limit a node warns at its start.
 const OPEN_FILES_GOOD: u64 = 4_096;
-/// Merging tables needs space for a while.
-const FREE_SHARE_GOOD: f64 = 0.3;
 const FREE_BYTES_MIN: u64 = 1 << 30;
 
 /// As many bytes as a batch of a few writes.
@@ -211,10 +210,9 @@ fn of_space(folder: &Path) -> Result<Finding, CliError> {
     let found = statvfs(folder).map_err(failed)?;
     let block = found.fragment_size();
     let (free, total) = (found.blocks_available() * block, found.blocks() * block);
-    let share = free as f64 / (total as f64).max(1.0);
     let verdict = if free < FREE_BYTES_MIN {
         Verdict::Bad
-    } else if share < FREE_SHARE_GOOD {
+    } else if is_disk_low(free, total) {
         Verdict::Warning
     } else {
         Verdict::Good

@@ -13,7 +13,8 @@ use super::output::{print, say};
 use super::{CliError, Exit, Global};
 use crate::client::ClientError;
 use crate::protocol::placement::Placement;
-use crate::service::cluster_report::{HEALTH_TIME_MAX, Report, Row, View, ask_all, rows};
+pub(super) use crate::service::cluster_report::bytes_text;
+use crate::service::cluster_report::{HEALTH_TIME_MAX, Report, Row, View, ask_timed, disk_room, rows};
 use crate::types::{Clock, Weight};
 use crate::wire::failure::FailureReason;
 
@@ -90,7 +91,7 @@ pub(super) async fn ask(global: &Global) -> Result<Report, CliError> {
     let (old, new) = (Placement::new(lists.old), lists.new.map(Placement::new));
     let dialer = global.dialer()?;
     let time_max = global.timeout.min(HEALTH_TIME_MAX);
-    let answers = ask_all(&info, &global.addresses()?, &|_| dialer.clone(), time_max).await;
+    let answers = ask_timed(&info, &global.addresses()?, &|_| dialer.clone(), time_max).await;
     Ok(Report::new(&old, new.as_ref(), members, rows(&info, &answers)).with_problem(problem))
 }
 
@@ -105,20 +106,23 @@ impl Report {
         // Most clusters have neither weights nor zones, and a line has room for little more than the rest.
         let has_weights = self.sites.iter().any(|site| site.weight != Weight::ONE);
         let has_zones = self.sites.iter().any(|site| site.zone.is_some());
-        let mut header = vec!["ID", "ADDRESS", "STATE", "UPTIME", "VERSION", "KEYS", "DISK", "CLOCK"];
+        let mut header =
+            vec!["ID", "ADDRESS", "STATE", "UPTIME", "VERSION", "KEYS", "DISK", "DISK FREE", "CLOCK", "ANSWER"];
         header.extend(has_weights.then_some("WEIGHT"));
         header.extend(has_zones.then_some("ZONE"));
         table.set_header(header);
         for (row, site) in self.rows.iter().zip(&self.sites) {
             let mut cells = vec![row.id.clone(), row.address.clone(), self.state_of(row)];
             match &row.view {
-                View::Unreachable { .. } => cells.extend(["-", "-", "-", "-", "-"].map(str::to_owned)),
+                View::Unreachable(_) => cells.extend(vec!["-".to_owned(); 7]),
                 View::Answer(health) => cells.extend([
                     health.uptime.as_ref().map_or_else(|| "-".to_owned(), |uptime| uptime_text(uptime.seconds)),
                     health.version.clone(),
                     format!("~{}", health.keys_estimate),
                     bytes_text(health.disk_bytes),
+                    disk_room(health).map_or_else(|| "-".to_owned(), room_text),
                     health.clock.clone().map_or_else(|| "-".to_owned(), |clock| Clock::from(clock).to_string()),
+                    row.took.map_or_else(|| "-".to_owned(), answer_text),
                 ]),
             }
             cells.extend(has_weights.then(|| site.weight.to_string()));
@@ -165,8 +169,22 @@ impl Report {
         if let Some(problem) = &self.problem {
             let _ = writeln!(text, "{problem}");
         }
+        for warning in self.warnings() {
+            let _ = writeln!(text, "warning: {warning}");
+        }
         text + &self.verdict() + "\n"
     }
+}
+
+/// Bytes that are free on a disk, and the share of it that they are.
+fn room_text((free, total): (u64, u64)) -> String {
+    let percent = u128::from(free) * 100 / u128::from(total.max(1));
+    format!("{} ({percent} %)", bytes_text(free))
+}
+
+/// The time of an answer.
+fn answer_text(took: Duration) -> String {
+    format!("{:.1} ms", took.as_secs_f64() * 1e3)
 }
 
 pub(super) fn uptime_text(seconds: i64) -> String {
@@ -179,25 +197,13 @@ pub(super) fn uptime_text(seconds: i64) -> String {
     }
 }
 
-/// `bytes` in the unit that gives one to four digits before the point.
-pub(super) fn bytes_text(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let unit = UNITS.len().min(1 + bytes.checked_ilog(1_024).unwrap_or(0) as usize) - 1;
-    if unit == 0 {
-        return format!("{bytes} B");
-    }
-    let scale = 1_u64 << (10 * unit);
-    let tenths = u128::from(bytes) * 10 / u128::from(scale);
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
     use crate::api;
-    use crate::service::cluster_report::Answers;
+    use crate::service::cluster_report::{Away, TimedAnswers};
     use crate::types::{ClusterParameters, NodeId, Site, Slot};
 
     fn placement(nodes: usize, replica_count: usize) -> Placement {
@@ -214,6 +220,8 @@ mod tests {
             clock: Some(api::ClockValue { epoch: 2, clock: 40, node: id.to_string() }),
             keys_estimate: 12,
             disk_bytes: 1_536,
+            disk_free_bytes: Some(30 << 30),
+            disk_total_bytes: Some(100 << 30),
             serves: status == api::Health::Online,
             ..Default::default()
         }
@@ -221,14 +229,13 @@ mod tests {
 
     fn row(id: usize, status: Option<api::Health>) -> Row {
         let view = match status {
-            None => View::Unreachable {
-                reason: "connection refused".to_owned(),
-                linked_by: Vec::new(),
-                detail: String::new(),
-            },
+            None => {
+                View::Unreachable(Away { reason: "h:1 refuses connections from here".to_owned(), ..Away::default() })
+            }
             Some(status) => View::Answer(Box::new(health(id, status))),
         };
-        Row { id: id.to_string(), address: format!("127.0.0.1:{}", 8_000 + id), view }
+        let took = status.map(|_| Duration::from_micros(1_260));
+        Row { id: id.to_string(), address: format!("127.0.0.1:{}", 8_000 + id), view, took }
     }
 
     /// A report on `nodes` nodes of which the first `away` do not answer.
@@ -261,7 +268,7 @@ mod tests {
     fn verdict_says_what_to_do() {
         assert_eq!(report(3, 3, 0).verdict(), "tolerates 1 more failure");
         assert_eq!(report(5, 5, 0).verdict(), "tolerates 2 more failures");
-        assert_eq!(report(3, 3, 1).verdict(), "tolerates no more failures: bring these nodes back: 1");
+        assert_eq!(report(3, 3, 1).verdict(), "tolerates no more failures: bring node 1 back");
         assert!(report(3, 3, 2).verdict().starts_with("65536 of 65536 slots lack a majority of their 3 replicas"));
         assert!(report(3, 3, 2).verdict().ends_with("online: 1, 2"));
         assert!(report(1, 1, 0).verdict().contains("larger replica_count"));
@@ -307,10 +314,11 @@ mod tests {
     fn table_shows_each_node_and_why_one_is_away() {
         let text = report(3, 3, 1).as_text();
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines[0], ["ID", "ADDRESS", "STATE", "UPTIME", "VERSION", "KEYS", "DISK", "CLOCK"]);
-        assert_eq!(lines[1], ["1", "127.0.0.1:8001", "no", "answer", "-", "-", "-", "-", "-"]);
-        assert_eq!(lines[2], ["2", "127.0.0.1:8002", "online", "1h1m", "0.1.0", "~12", "1.5", "KiB", "2.40"]);
-        let expected = "node 1: not reachable from here (connection refused); no node that answers is linked to it";
+        let shown = |line: usize| lines[line].join(" ");
+        assert_eq!(shown(0), "ID ADDRESS STATE UPTIME VERSION KEYS DISK DISK FREE CLOCK ANSWER");
+        assert_eq!(shown(1), "1 127.0.0.1:8001 no answer - - - - - - -");
+        assert_eq!(shown(2), "2 127.0.0.1:8002 online 1h1m 0.1.0 ~12 1.5 KiB 30.0 GiB (30 %) 2.40 1.3 ms");
+        let expected = "node 1: h:1 refuses connections from here; no node that answers is linked to it";
         assert_eq!(lines[4].join(" "), expected);
         assert_eq!(lines.len(), 6, "{text}");
     }
@@ -345,7 +353,7 @@ mod tests {
             .map(|id: usize| api::PeerHealth {
                 node_id: id.to_string(),
                 state: state(id).into(),
-                detail: if linked.contains(&id) { String::new() } else { "it is tried again and again".to_owned() },
+                detail: if linked.contains(&id) { String::new() } else { "not reachable at an address".to_owned() },
                 repair: None,
             })
             .into();
@@ -357,9 +365,9 @@ mod tests {
             })
             .collect();
         let info = api::ClusterInfoResponse { node_id: "1".into(), storage_nodes, ..Default::default() };
-        let mut answers: Answers =
+        let mut answers: TimedAnswers =
             (1..=3).map(|id| (format!("quorate-{id}:8001"), Err("no such host".to_owned()))).collect();
-        answers.insert("127.0.0.1:18001".to_owned(), Ok(node_1));
+        answers.insert("127.0.0.1:18001".to_owned(), Ok((node_1, Duration::from_millis(2))));
         Report::new(&placement(3, 3), None, None, rows(&info, &answers))
     }
 
@@ -368,7 +376,10 @@ mod tests {
         let report = seen_through_node_1(&[2, 3]);
         assert_eq!((report.slots_lost, report.failures_tolerated), (0, 1));
         let text = report.as_text();
-        assert!(text.contains("node 2: not reachable from here (no such host); node 1 is linked to it\n"), "{text}");
+        assert!(
+            text.contains("node 2: quorate-2:8001 is not reachable from here (no such host); node 1 is linked to it\n"),
+            "{text}"
+        );
         assert!(text.ends_with("tolerates 1 more failure\n"), "{text}");
         let json = report.as_json();
         assert_eq!(json["nodes"][0]["reachable_from_here"], true);
@@ -378,14 +389,57 @@ mod tests {
         let report = seen_through_node_1(&[2]);
         assert_eq!((report.slots_lost, report.failures_tolerated), (0, 0));
         let text = report.as_text();
-        assert!(text.contains("no node that answers is linked to it: it is tried again and again"), "{text}");
-        assert!(text.ends_with("tolerates no more failures: bring these nodes back: 3\n"), "{text}");
+        assert!(text.contains("(no such host); node 1 does not reach it either, and keeps trying\n"), "{text}");
+        assert!(text.ends_with("tolerates no more failures: bring node 3 back\n"), "{text}");
         assert_eq!(seen_through_node_1(&[]).slots_lost, Slot::COUNT);
     }
 
     #[test]
+    fn node_that_is_away_is_told_of_once_and_by_its_address() {
+        let peer = |state: api::PeerState, detail: &str| api::PeerHealth {
+            node_id: "3".to_owned(),
+            state: state.into(),
+            detail: detail.to_owned(),
+            repair: None,
+        };
+        let seen = |states: [(api::PeerState, &str); 2]| {
+            let storage_nodes = (1..=3).map(|id| api::StorageNode {
+                id: id.to_string(),
+                address: format!("h:{id}"),
+                ..Default::default()
+            });
+            let info = api::ClusterInfoResponse {
+                node_id: "1".into(),
+                storage_nodes: storage_nodes.collect(),
+                ..Default::default()
+            };
+            let answer = |id: usize| {
+                let (state, detail) = states[id - 1];
+                let health =
+                    api::HealthResponse { peers: vec![peer(state, detail)], ..health(id, api::Health::Online) };
+                (format!("h:{id}"), Ok((health, Duration::from_millis(1))))
+            };
+            let refused = ("h:3".to_owned(), Err("Connection refused (os error 111)".to_owned()));
+            rows(&info, &TimedAnswers::from([answer(1), answer(2), refused]))[2].detail()
+        };
+        let (away, linked) = (
+            (api::PeerState::PeerUnreachable, "not reachable at h:3; this node keeps trying"),
+            (api::PeerState::PeerLinked, ""),
+        );
+        assert_eq!(
+            seen([away, away]),
+            "h:3 refuses connections from here; nodes 1 and 2 do not reach it either, and keep trying"
+        );
+        assert_eq!(seen([away, linked]), "h:3 refuses connections from here; node 2 is linked to it");
+        let refused = (api::PeerState::PeerRefused, "one of the two refuses the other: its folder is older");
+        let expected = "h:3 refuses connections from here; no node that answers is linked to it: one of the two refuses the other: its folder is older";
+        assert_eq!(seen([away, refused]), expected);
+    }
+
+    #[test]
     fn other_node_at_an_address_is_named() {
-        let answers = Answers::from([("a:1".to_owned(), Ok(health(2, api::Health::Online)))]);
+        let answer = (health(2, api::Health::Online), Duration::from_millis(2));
+        let answers = TimedAnswers::from([("a:1".to_owned(), Ok(answer))]);
         let node =
             |id: &str, address: &str| api::StorageNode { id: id.into(), address: address.into(), ..Default::default() };
         let storage_nodes = vec![node("1", "a:1"), node("2", "a:2")];
@@ -402,7 +456,34 @@ mod tests {
         assert_eq!(json["nodes"][0]["state"], "no answer");
         assert_eq!(json["nodes"][1]["disk_bytes"], 1_536);
         assert_eq!(json["nodes"][1]["clock"]["clock"], 40);
+        let room = (&json["nodes"][1]["disk_free_bytes"], &json["nodes"][1]["disk_total_bytes"]);
+        assert_eq!(room, (&json!(30_u64 << 30), &json!(100_u64 << 30)));
+        assert_eq!(json["nodes"][1]["answer_ms"], 1.26);
         assert_eq!((&json["failures_tolerated"], &json["slots_without_majority"]), (&json!(0), &json!(0)));
+    }
+
+    #[test]
+    fn disk_with_too_little_room_is_warned_of_before_the_verdict() {
+        assert_eq!(report(3, 3, 0).warnings(), Vec::<String>::new(), "30 % are enough");
+        let mut low = report(3, 3, 1);
+        for row in &mut low.rows {
+            if let View::Answer(health) = &mut row.view {
+                health.disk_free_bytes = Some((30 << 30) - 1);
+            }
+        }
+        let text = low.as_text();
+        let warning = "warning: less than 30 % of the disk is free at node 2 (29.9 GiB of 100.0 GiB), node 3 (29.9 GiB of 100.0 GiB): \
+                       free space, or use a larger disk, because merging tables needs it\n";
+        assert!(text.contains(warning), "{text}");
+        assert!(text.ends_with("tolerates no more failures: bring node 1 back\n"), "{text}");
+        assert_eq!(low.as_json()["warnings"].as_array().unwrap().len(), 1);
+        assert!(text.contains(" 29.9 GiB (29 %) "), "{text}");
+        let mut unknown = report(3, 3, 0);
+        for row in &mut unknown.rows {
+            let View::Answer(health) = &mut row.view else { unreachable!("all answer") };
+            (health.disk_free_bytes, health.disk_total_bytes) = (None, None);
+        }
+        assert_eq!(unknown.warnings(), Vec::<String>::new(), "a node in memory says nothing");
     }
 
     #[test]

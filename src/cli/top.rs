@@ -121,7 +121,7 @@ fn as_text(report: &Report, rates: &BTreeMap<String, Rates>) -> String {
     for row in &report.rows {
         let mut cells = vec![row.id.clone(), report.state_of(row)];
         match &row.view {
-            View::Unreachable { .. } => cells.extend(vec!["-".to_owned(); 8]),
+            View::Unreachable(_) => cells.extend(vec!["-".to_owned(); 8]),
             View::Answer(health) => {
                 let rates = rates.get(&row.id);
                 let rate = |rate: Option<f64>| rate.map_or_else(|| "-".to_owned(), rate_text);
@@ -181,6 +181,7 @@ fn as_json(report: &Report, rates: &BTreeMap<String, Rates>) -> Json {
 mod tests {
     use super::*;
     use crate::protocol::placement::Placement;
+    use crate::service::cluster_report::Away;
     use crate::types::{ClusterParameters, NodeId};
 
     fn report(clock: (u64, u64), keys: u64, disk_bytes: u64) -> Report {
@@ -203,8 +204,8 @@ mod tests {
             serves: true,
             ..Default::default()
         };
-        let away = View::Unreachable { reason: "refused".into(), linked_by: Vec::new(), detail: String::new() };
-        let row = |id: &str, view| Row { id: id.into(), address: format!("h:{id}"), view };
+        let away = View::Unreachable(Away { reason: "h:2 refuses connections from here".into(), ..Away::default() });
+        let row = |id: &str, view| Row { id: id.into(), address: format!("h:{id}"), view, took: None };
         Report::new(&placement, None, None, vec![row("1", View::Answer(Box::new(health))), row("2", away)])
     }
 

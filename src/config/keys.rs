@@ -524,6 +524,15 @@ pub(super) const REPLACE_DAMAGED: Key = Key {
             have all that is needed. Until somebody replaces it, each key that is damaged tolerates one failure less.",
 };
 
+pub(super) const STATUS_PAGE_KEYS: Key = Key {
+    name: "status_page_keys",
+    kind: Kind::Choice(&["true", "false"]),
+    default: Fallback::Text("false"),
+    change: Change::Restart,
+    about: "Whether the [status page](operations.md#the-status-page) shows keys: those of the slowest operations, and those that \
+            requests name most often, by a sample of one in 16. Whoever may see the page sees them then. Values are never shown.",
+};
+
 pub(super) const RECORD_CACHE_BYTES: Key = Key {
     name: "record_cache_bytes",
     kind: Kind::Bytes { min: MEMORY_BYTES_MIN, max: MEMORY_BYTES_MAX },
@@ -549,7 +558,7 @@ pub(super) const WRITE_BUFFER_BYTES: Key = Key {
 };
 
 /// Every key below `node` in node.yml, in the order of the examples.
-pub(super) const NODE_KEYS: [&Key; 41] = [
+pub(super) const NODE_KEYS: [&Key; 42] = [
     &ID,
     &LOCAL_ADDRESS,
     &LOCAL_METRICS_ADDRESS,
@@ -588,6 +597,7 @@ pub(super) const NODE_KEYS: [&Key; 41] = [
     &SCRUB_BYTES_PER_SECOND,
     &SCRUB_EVERY_SECONDS,
     &REPLACE_DAMAGED,
+    &STATUS_PAGE_KEYS,
     &RECORD_CACHE_BYTES,
     &BLOCK_CACHE_BYTES,
     &WRITE_BUFFER_BYTES,

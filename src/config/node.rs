@@ -98,6 +98,8 @@ pub struct NodeConfig {
     pub scrub_every_seconds: usize,
     /// Whether the node replaces itself when its store is damaged.
     pub replace_damaged: bool,
+    /// Whether the status page shows keys.
+    pub status_page_keys: bool,
     /// The size of the record cache in bytes: 1 MiB to 1 TiB.
     pub record_cache_bytes: usize,
     /// The size of RocksDB's block cache in bytes: 1 MiB to 1 TiB.
@@ -200,6 +202,7 @@ impl NodeConfig {
             scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND_DEFAULT,
             scrub_every_seconds: SCRUB_EVERY_SECONDS_DEFAULT,
             replace_damaged: true,
+            status_page_keys: false,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: BLOCK_CACHE_BYTES_DEFAULT,
             write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT,
@@ -263,6 +266,7 @@ impl NodeConfig {
             scrub_bytes_per_second,
             scrub_every_seconds,
             replace_damaged,
+            status_page_keys,
             record_cache_bytes,
             block_cache_bytes,
             write_buffer_bytes,
@@ -306,6 +310,7 @@ impl NodeConfig {
             *scrub_bytes_per_second == new.scrub_bytes_per_second,
             *scrub_every_seconds == new.scrub_every_seconds,
             *replace_damaged == new.replace_damaged,
+            *status_page_keys == new.status_page_keys,
             *record_cache_bytes == new.record_cache_bytes,
             *block_cache_bytes == new.block_cache_bytes,
             *write_buffer_bytes == new.write_buffer_bytes,
@@ -403,6 +408,7 @@ pub(super) fn parse_with_places(
         scrub_bytes_per_second: raw.number(&keys::SCRUB_BYTES_PER_SECOND)?,
         scrub_every_seconds: raw.number(&keys::SCRUB_EVERY_SECONDS)?,
         replace_damaged: raw.choice(&keys::REPLACE_DAMAGED)? == "true",
+        status_page_keys: raw.choice(&keys::STATUS_PAGE_KEYS)? == "true",
         record_cache_bytes: raw.number(&keys::RECORD_CACHE_BYTES)?,
         block_cache_bytes: raw.number(&keys::BLOCK_CACHE_BYTES)?,
         write_buffer_bytes: raw.number(&keys::WRITE_BUFFER_BYTES)?,

@@ -294,7 +294,7 @@ fn decide(seen: &Seen<'_>) -> Decision {
     }
     // The store that is set aside stays on the disk, and the fresh one grows as large.
     let room = statistics.disk_bytes.saturating_add(statistics.disk_bytes / 4);
-    if let Some(free) = statistics.disk_free_bytes.filter(|free| *free < room) {
+    if let Some(free) = statistics.disk_room.map(|disk| disk.free).filter(|free| *free < room) {
         decision.obstacles.push(format!(
             "another copy of its data needs {} MiB on its disk, and {} MiB are free: free space, or give it another disk with \
              `quorate members replace`",

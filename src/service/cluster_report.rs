@@ -5,7 +5,7 @@
 //! address that the nodes use among themselves, may be closed although the cluster is well.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 use tokio::task::JoinSet;
@@ -18,14 +18,21 @@ use crate::tls::Dialer;
 use crate::types::{Clock, NodeId, NodeIndex, Site, Slot, Weight, Zone};
 
 use super::ClusterView;
+use super::health::tolerates_text;
 use super::members::text::{Moving, moving, replica_count_after, state};
 
 /// The longest wait for one node's health. A node that is well answers in a millisecond, and a person who asks for the
 /// state of a sick cluster should not wait for long.
 pub(crate) const HEALTH_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// The part of a disk that should be free: merging tables needs space for a while.
+pub(crate) const DISK_FREE_SHARE_GOOD: f64 = 0.3;
+
 /// The answer at each address to the question for health. An error is the reason why there is none.
 pub(crate) type Answers = BTreeMap<String, Result<api::HealthResponse, String>>;
+
+/// The same, each answer with the time from the call until it came, the making of the connection included.
+pub(crate) type TimedAnswers = BTreeMap<String, Result<(api::HealthResponse, Duration), String>>;
 
 /// How to connect to the node with this id; it is empty for an address that was given and is none of the cluster's.
 pub(crate) type DialNode<'a> = &'a (dyn Fn(&str) -> Dialer + Sync);
@@ -37,7 +44,22 @@ pub(crate) async fn ask_all(
     dial: DialNode<'_>,
     time_max: Duration,
 ) -> Answers {
-    let answers = call_all(info, given, dial, time_max, |client| async move { client.health().await }).await;
+    let timed = ask_timed(info, given, dial, time_max).await;
+    timed.into_iter().map(|(address, answer)| (address, answer.map(|(health, _)| health))).collect()
+}
+
+/// The same, and how long each answer took.
+pub(crate) async fn ask_timed(
+    info: &api::ClusterInfoResponse,
+    given: &[&str],
+    dial: DialNode<'_>,
+    time_max: Duration,
+) -> TimedAnswers {
+    let ask = |client: Client| async move {
+        let began = Instant::now();
+        client.health().await.map(|health| (health, began.elapsed()))
+    };
+    let answers = call_all(info, given, dial, time_max, ask).await;
     answers.into_iter().map(|(address, answer)| (address, answer.map_err(|error| reason(&error)))).collect()
 }
 
@@ -97,6 +119,8 @@ pub(crate) struct Row {
     pub(crate) id: String,
     pub(crate) address: String,
     pub(crate) view: View,
+    /// How long its answer took, the making of the connection included. Absent where it has not answered.
+    pub(crate) took: Option<Duration>,
 }
 
 /// How a node is seen.
@@ -104,14 +128,56 @@ pub(crate) enum View {
     /// The node's own answer.
     Answer(Box<api::HealthResponse>),
     /// The node is not reachable from here.
-    Unreachable {
-        /// Why not.
-        reason: String,
-        /// The nodes that serve and are linked to it.
-        linked_by: Vec<String>,
-        /// The detail from a node that is not linked to it; empty if there is none.
-        detail: String,
-    },
+    Unreachable(Away),
+}
+
+/// A node that is not reachable from here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Away {
+    /// How the call from here ended, as a sentence: "h:1 refuses connections from here".
+    pub(crate) reason: String,
+    /// The nodes that serve and are linked to it.
+    pub(crate) linked_by: Vec<String>,
+    /// The nodes that answer, and do not reach it either.
+    pub(crate) tried_by: Vec<String>,
+    /// What one of the nodes says that it and they refuse each other for; empty if there is none.
+    pub(crate) detail: String,
+}
+
+impl Away {
+    /// The reason why a call to `address` failed, as a sentence.
+    fn reason(address: &str, error: &str) -> String {
+        if error.contains("Connection refused") {
+            format!("{address} refuses connections from here")
+        } else {
+            format!("{address} is not reachable from here ({error})")
+        }
+    }
+
+    /// How the call from here ended, and how the other nodes see it.
+    fn text(&self) -> String {
+        let seen = match (&self.linked_by[..], &self.tried_by[..]) {
+            ([_], _) => format!("{} is linked to it", nodes_text(&self.linked_by)),
+            ([_, ..], _) => format!("{} are linked to it", nodes_text(&self.linked_by)),
+            ([], _) if !self.detail.is_empty() => format!("no node that answers is linked to it: {}", self.detail),
+            ([], []) => "no node that answers is linked to it".to_owned(),
+            ([], [_]) => format!("{} does not reach it either, and keeps trying", nodes_text(&self.tried_by)),
+            ([], _) => format!("{} do not reach it either, and keep trying", nodes_text(&self.tried_by)),
+        };
+        format!("{}; {seen}", self.reason)
+    }
+}
+
+/// "node 1", or "nodes 1, 2 and 3".
+pub(crate) fn nodes_text<T: AsRef<str>>(ids: &[T]) -> String {
+    match ids {
+        [] => "no node".to_owned(),
+        [one] => format!("node {}", one.as_ref()),
+        [others @ .., last] => {
+            let others: Vec<&str> = others.iter().map(AsRef::as_ref).collect();
+            format!("nodes {} and {}", others.join(", "), last.as_ref())
+        }
+    }
 }
 
 impl Row {
@@ -119,14 +185,14 @@ impl Row {
     pub(crate) fn serves(&self) -> bool {
         match &self.view {
             View::Answer(health) => health.serves,
-            View::Unreachable { linked_by, .. } => !linked_by.is_empty(),
+            View::Unreachable(away) => !away.linked_by.is_empty(),
         }
     }
 
     pub(crate) fn state(&self) -> &'static str {
         match &self.view {
-            View::Unreachable { linked_by, .. } if linked_by.is_empty() => "no answer",
-            View::Unreachable { .. } => "linked",
+            View::Unreachable(away) if away.linked_by.is_empty() => "no answer",
+            View::Unreachable(_) => "linked",
             View::Answer(health) => match health.status() {
                 api::Health::Default => "unknown",
                 api::Health::Online => "online",
@@ -142,36 +208,31 @@ impl Row {
     pub(crate) fn detail(&self) -> String {
         match &self.view {
             View::Answer(health) => health.detail.clone(),
-            View::Unreachable { reason, linked_by, detail } => {
-                let linked = match &linked_by[..] {
-                    [] if detail.is_empty() => "no node that answers is linked to it".to_owned(),
-                    [] => format!("no node that answers is linked to it: {detail}"),
-                    [one] => format!("node {one} is linked to it"),
-                    all => format!("nodes {} are linked to it", all.join(", ")),
-                };
-                format!("not reachable from here ({reason}); {linked}")
-            }
+            View::Unreachable(away) => away.text(),
         }
     }
 }
 
 /// One row for each node of the cluster, by id.
-pub(crate) fn rows(info: &api::ClusterInfoResponse, answers: &Answers) -> Vec<Row> {
+pub(crate) fn rows(info: &api::ClusterInfoResponse, answers: &TimedAnswers) -> Vec<Row> {
+    let answered = || answers.values().filter_map(|answer| answer.as_ref().ok());
     let healths: BTreeMap<&str, &api::HealthResponse> =
-        answers.values().filter_map(|answer| answer.as_ref().ok()).map(|it| (it.node_id.as_str(), it)).collect();
+        answered().map(|(health, _)| (health.node_id.as_str(), health)).collect();
+    let times: BTreeMap<&str, Duration> = answered().map(|(health, took)| (health.node_id.as_str(), *took)).collect();
     let row = |node: &api::StorageNode| {
         let api::StorageNode { id, address, .. } = node.clone();
         let view = if let Some(health) = healths.get(id.as_str()) {
             View::Answer(Box::new((*health).clone()))
         } else {
             let reason = match answers.get(&address) {
-                Some(Ok(other)) => format!("node {:?} answers at {address}", other.node_id),
-                Some(Err(error)) => error.clone(),
-                None => "it was not asked".to_owned(),
+                Some(Ok((other, _))) => format!("node {:?} answers at {address}", other.node_id),
+                Some(Err(error)) => Away::reason(&address, error),
+                None => "it was not asked from here".to_owned(),
             };
             unreachable(info, node, &healths, reason)
         };
-        Row { id, address, view }
+        let took = times.get(id.as_str()).copied();
+        Row { id, address, view, took }
     };
     let mut rows: Vec<Row> = info.storage_nodes.iter().map(row).collect();
     rows.sort_by(|a, b| a.id.cmp(&b.id));
@@ -186,11 +247,17 @@ fn unreachable(
     reason: String,
 ) -> View {
     let mut linked_by: BTreeSet<&str> = BTreeSet::new();
-    let mut details = Vec::new();
+    let (mut tried_by, mut details) = (BTreeSet::new(), Vec::new());
+    let mut is_not_linked = |id: &str, state: api::PeerState, detail: &str| match state {
+        api::PeerState::PeerUnreachable => {
+            tried_by.insert(id.to_owned());
+        }
+        _ => details.push(detail.to_owned()),
+    };
     for (id, health) in healths {
         for peer in health.peers.iter().filter(|peer| peer.node_id == node.id) {
             if peer.state() != api::PeerState::PeerLinked {
-                details.push(peer.detail.clone());
+                is_not_linked(id, peer.state(), &peer.detail);
             } else if health.serves {
                 linked_by.insert(id);
             }
@@ -200,11 +267,12 @@ fn unreachable(
         if node.state() == api::PeerState::PeerLinked {
             linked_by.insert(&info.node_id);
         } else {
-            details.push(node.detail.clone());
+            is_not_linked(&info.node_id, node.state(), &node.detail);
         }
     }
     let detail = details.into_iter().find(|detail| !detail.is_empty()).unwrap_or_default();
-    View::Unreachable { reason, linked_by: linked_by.into_iter().map(str::to_owned).collect(), detail }
+    let linked_by = linked_by.into_iter().map(str::to_owned).collect();
+    View::Unreachable(Away { reason, linked_by, tried_by: tried_by.into_iter().collect(), detail })
 }
 
 /// The content of `status`.
@@ -314,7 +382,6 @@ impl Report {
     /// How many failures are tolerated, or what is lost, and what to do.
     pub(crate) fn verdict(&self) -> String {
         let away: Vec<&str> = self.rows.iter().filter(|row| !row.serves()).map(|row| row.id.as_str()).collect();
-        let away = away.join(", ");
         if self.slots_lost > 0 {
             let replicas = match self.change {
                 None => format!("their {} replicas", self.replica_count),
@@ -322,9 +389,10 @@ impl Report {
             };
             return format!(
                 "{} of {} slots lack a majority of {replicas}: their keys can be neither read nor written until more of \
-                 these nodes are online: {away}",
+                 these nodes are online: {}",
                 self.slots_lost,
                 Slot::COUNT,
+                away.join(", "),
             );
         }
         match self.failures_tolerated {
@@ -340,10 +408,28 @@ impl Report {
                     format!("{} replicas", self.replica_count)
                 }
             ),
-            0 => format!("tolerates no more failures: bring these nodes back: {away}"),
-            1 => "tolerates 1 more failure".to_owned(),
-            more => format!("tolerates {more} more failures"),
+            0 => format!("tolerates no more failures: bring {} back", nodes_text(&away)),
+            more => tolerates_text(more),
         }
+    }
+
+    /// What an operator should do soon, although all is well now: a sentence for each matter, with the nodes that it is about.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let low = self.rows.iter().filter_map(|row| {
+            let View::Answer(health) = &row.view else { return None };
+            let (free, total) = disk_room(health).filter(|(free, total)| is_disk_low(*free, *total))?;
+            Some(format!("node {} ({} of {})", row.id, bytes_text(free), bytes_text(total)))
+        });
+        let low: Vec<String> = low.collect();
+        let mut warnings = Vec::new();
+        if !low.is_empty() {
+            warnings.push(format!(
+                "less than {:.0} % of the disk is free at {}: free space, or use a larger disk, because merging tables needs it",
+                100.0 * DISK_FREE_SHARE_GOOD,
+                low.join(", ")
+            ));
+        }
+        warnings
     }
 
     pub(crate) fn as_json(&self) -> Json {
@@ -361,8 +447,8 @@ impl Report {
                     "detail": row.detail(),
                     "reachable_from_here": matches!(row.view, View::Answer(_)),
                 });
-                if let View::Unreachable { linked_by, .. } = &row.view {
-                    json["linked_by"] = json!(linked_by);
+                if let View::Unreachable(away) = &row.view {
+                    json["linked_by"] = json!(away.linked_by);
                 }
                 if let Some(role) = self.role(&row.id) {
                     json["role"] = json!(role);
@@ -373,6 +459,11 @@ impl Report {
                     json["version"] = json!(health.version);
                     json["keys_estimate"] = json!(health.keys_estimate);
                     json["disk_bytes"] = json!(health.disk_bytes);
+                    json["disk_free_bytes"] = json!(health.disk_free_bytes);
+                    json["disk_total_bytes"] = json!(health.disk_total_bytes);
+                    json["sync_p99_ms"] = json!(health.sync_p99_micros as f64 / 1e3);
+                    json["certificate_ends_seconds"] = json!(health.certificate_ends_seconds);
+                    json["answer_ms"] = json!(row.took.map(|took| (took.as_secs_f64() * 1e6).round() / 1e3));
                     json["clock"] = json!({ "epoch": clock.epoch, "clock": clock.counter });
                 }
                 json
@@ -387,6 +478,7 @@ impl Report {
             "configuration": self.members.as_ref().map(|members| members.number),
             "waiting": self.waiting().iter().map(waiting).collect::<Vec<_>>(),
             "problem": self.problem,
+            "warnings": self.warnings(),
         });
         if let Some(Change { failures_tolerated, moving }) = &self.change {
             json["change"] = json!({
@@ -400,6 +492,30 @@ impl Report {
         }
         json
     }
+}
+
+/// The bytes that are free on the disk of a node, and all bytes of it, where it says so.
+pub(crate) fn disk_room(health: &api::HealthResponse) -> Option<(u64, u64)> {
+    health.disk_free_bytes.zip(health.disk_total_bytes)
+}
+
+/// Whether so many bytes that are free, of all, are fewer than should be.
+pub(crate) fn is_disk_low(free: u64, total: u64) -> bool {
+    #[allow(clippy::cast_precision_loss, reason = "a share of a disk is no count")]
+    let share = free as f64 / (total as f64).max(1.0);
+    share < DISK_FREE_SHARE_GOOD
+}
+
+/// `bytes` in the unit that gives one to four digits before the point.
+pub(crate) fn bytes_text(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let unit = UNITS.len().min(1 + bytes.checked_ilog(1_024).unwrap_or(0) as usize) - 1;
+    if unit == 0 {
+        return format!("{bytes} B");
+    }
+    let scale = 1_u64 << (10 * unit);
+    let tenths = u128::from(bytes) * 10 / u128::from(scale);
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
 /// The weight and zone of the node `id`: those that are to be, or those of a member that leaves.

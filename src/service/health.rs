@@ -134,16 +134,20 @@ impl Assessor {
         Ok(statistics)
     }
 
+    /// How many more nodes may fail, whichever they are, before some key can be neither read nor written, as this node sees its
+    /// links. While members change, the smaller number of the two lists. `None` where the node is no member.
+    pub(crate) fn failures_tolerated(&self, status: &Status) -> Option<usize> {
+        if matches!(status.unready, Some(Unready::Waiting | Unready::Removed)) {
+            return None;
+        }
+        let serves = status.unready.is_none() && !status.store_failed;
+        let layout = self.node.layout();
+        Some(failures_tolerated(&layout, &linked(&layout, self.node.member(), serves, &status.peers)))
+    }
+
     fn slots_short(&self, layout: &Layout, peers: &[PeerStatus]) -> usize {
         let number = layout.number();
-        let mut linked = vec![false; layout.nodes().len()];
-        linked[self.node.member().index()] = true;
-        for peer in peers {
-            // The status may be a moment older or younger than the layout.
-            if let Some(linked) = linked.get_mut(peer.member.index()) {
-                *linked = peer.view == PeerView::Talking;
-            }
-        }
+        let linked = linked(layout, self.node.member(), true, peers);
         let mut coverage = self.coverage.lock().unwrap_or_else(PoisonError::into_inner);
         match &*coverage {
             Some(known) if known.number == number && known.linked == linked => known.slots_short,
@@ -153,6 +157,42 @@ impl Assessor {
                 slots_short
             }
         }
+    }
+}
+
+/// Which of the known nodes are linked. `own` is what counts for this node, `member`.
+fn linked(layout: &Layout, member: NodeIndex, own: bool, peers: &[PeerStatus]) -> Vec<bool> {
+    let mut linked = vec![false; layout.nodes().len()];
+    linked[member.index()] = own;
+    for peer in peers {
+        // The status may be a moment older or younger than the layout.
+        if let Some(linked) = linked.get_mut(peer.member.index()) {
+            *linked = peer.view == PeerView::Talking;
+        }
+    }
+    linked
+}
+
+/// How many of the `linked` members may be lost before a slot has no majority, of either list while members change.
+fn failures_tolerated(layout: &Layout, linked: &[bool]) -> usize {
+    let of_list = |placement: &Placement| {
+        let replicas = |slot: &Slot| placement.replicas(*slot);
+        let spare = |slot: &Slot| {
+            let serving = replicas(slot).iter().filter(|member| linked[member.index()]).count();
+            serving.saturating_sub(majority(replicas(slot).len()))
+        };
+        placement.distinct_slots().iter().map(spare).min().unwrap_or(0)
+    };
+    let lists = std::iter::once(layout.old()).chain(layout.new_placement());
+    lists.map(of_list).min().unwrap_or(0)
+}
+
+/// "tolerates 1 more failure", for any number.
+pub(crate) fn tolerates_text(failures: usize) -> String {
+    match failures {
+        0 => "tolerates no more failures".to_owned(),
+        1 => "tolerates 1 more failure".to_owned(),
+        more => format!("tolerates {more} more failures"),
     }
 }
 
@@ -378,6 +418,19 @@ mod tests {
     }
 
     #[test]
+    fn failures_are_tolerated_down_to_a_majority_of_each_slot() {
+        let five = layout(5, 5);
+        let tolerated = |away: usize| {
+            let linked: Vec<bool> = (0..5).map(|index| index >= away).collect();
+            failures_tolerated(&five, &linked)
+        };
+        assert_eq!([0, 1, 2, 3, 5].map(tolerated), [2, 1, 0, 0, 0]);
+        assert_eq!(failures_tolerated(&layout(1, 1), &[true]), 0, "one replica has nothing to spare");
+        let texts = ["tolerates no more failures", "tolerates 1 more failure", "tolerates 2 more failures"];
+        assert_eq!([0, 1, 2].map(tolerates_text), texts);
+    }
+
+    #[test]
     fn slots_are_short_where_a_majority_of_their_replicas_is_away() {
         let three = layout(3, 3);
         assert_eq!(count_slots_short(&three, &[true, true, false]), 0);
@@ -385,6 +438,8 @@ mod tests {
         let nine = layout(9, 3);
         let two_away: Vec<bool> = (0..9).map(|index| index >= 2).collect();
         let short = count_slots_short(&nine, &two_away);
+        assert_eq!(failures_tolerated(&nine, &[true; 9]), 1, "a third loss may meet the same three replicas");
+        assert_eq!(failures_tolerated(&nine, &two_away), 0);
         // Both of the two are among the three of nine: 7 of 84 choices.
         let expected = Slot::COUNT * 7 / 84;
         assert!(short.abs_diff(expected) < expected / 10, "{short} of about {expected}");

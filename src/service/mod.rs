@@ -19,6 +19,7 @@ pub(crate) mod descriptors;
 pub(crate) mod error;
 mod frames;
 pub(crate) mod health;
+pub(crate) mod key_figures;
 pub(crate) mod key_scan;
 pub(crate) mod list;
 pub(crate) mod listener;
@@ -60,6 +61,7 @@ use buffer_budget::{BudgetGuard, BufferBudget};
 use deadline::Deadline;
 use error::{ErrorContext, ServiceError};
 use health::{Assessor, Health, LinkState, unready_text};
+use key_figures::KeyFigures;
 use key_scan::KeyScan;
 use request_metrics::{Door, Observation, RequestMetrics};
 use update::UpdateQueues;
@@ -84,6 +86,7 @@ pub struct Shared {
     node_for_itself: NodeHandle,
     assessor: Assessor,
     metrics: Arc<RequestMetrics>,
+    key_figures: KeyFigures,
     turns: UpdateQueues,
     sizes: members::Sizes,
     placements: Arc<members::Placements>,
@@ -165,6 +168,8 @@ pub(crate) struct HealthReport {
     pub(crate) repair: RepairReport,
     /// The ids of all known nodes, by their indexes.
     pub(crate) nodes: Vec<NodeId>,
+    /// When its certificate ends, in seconds since 1970; `None` without TLS.
+    pub(crate) certificate_end: Option<i64>,
 }
 
 impl Service {
@@ -180,6 +185,7 @@ impl Service {
         let shared = Shared {
             assessor: Assessor::new(node.clone()),
             metrics: RequestMetrics::new(node.clone()),
+            key_figures: KeyFigures::default(),
             turns: UpdateQueues::default(),
             sizes: members::Sizes::default(),
             placements: Arc::default(),
@@ -246,7 +252,8 @@ impl Service {
     ) -> Result<Option<Answer>, ServiceError> {
         self.allow(&method::GET, Target::Key(table, key.user_bytes()))?;
         let read = pin!(self.node_for_caller().get(table, key.clone(), deadline.answer_at));
-        let record = self.wait_for(self.of_read(table, key), read, deadline).await?;
+        let read = self.wait_for(self.of_read(table, key), read, deadline);
+        let record = self.timed(&method::GET, table, key, read).await?;
         record.map(|record| self.release(key, record)).transpose()
     }
 
@@ -260,7 +267,8 @@ impl Service {
     ) -> Result<Option<Answer>, ServiceError> {
         self.allow(&method::GET, Target::Key(table, key.user_bytes()))?;
         let read = pin!(self.node.get_one(table, key.clone(), at_least, deadline.answer_at));
-        let record = self.wait_for(self.of_read(table, key), read, deadline).await?;
+        let read = self.wait_for(self.of_read(table, key), read, deadline);
+        let record = self.timed(&method::GET, table, key, read).await?;
         record.map(|record| self.release(key, record)).transpose()
     }
 
@@ -276,6 +284,7 @@ impl Service {
         let method = if matches!(content, Content::Tombstone) { &method::DELETE } else { &method::SET };
         let write = pin!(self.node.set(table, key.clone(), content, ttl, deadline.answer_at));
         let write = self.wait_for(self.of_write(table, &key), write, deadline);
+        let write = self.timed(method, table, &key, write);
         self.audited(method, Target::Key(table, key.user_bytes()), write).await
     }
 
@@ -295,6 +304,7 @@ impl Service {
         };
         let write = pin!(self.node_for_caller().change(table, key.clone(), request, deadline.answer_at));
         let write = self.wait_for(self.of_write(table, &key), write, deadline);
+        let write = self.timed(method, table, &key, write);
         let written = self.audited(method, Target::Key(table, key.user_bytes()), write).await;
         written.map_err(|error| error.of_resend(is_resend))
     }
@@ -520,6 +530,7 @@ impl Service {
             is_damaged: status.store_damage.is_some(),
             repair: status.repair,
             nodes: self.node.layout().nodes().iter().map(|node| node.id.clone()).collect(),
+            certificate_end: self.node.trust().tls.as_ref().map(|tls| tls.facts().not_after),
         })
     }
 
@@ -539,6 +550,33 @@ impl Service {
     ) -> Result<T, ServiceError> {
         let context = ErrorContext { access, key, table: None, layout: self.node.published_layout() };
         self.wait_for(context, operation, deadline).await
+    }
+
+    /// The same for an operation of a client on one key, of which note is taken where it is slow or its key is counted.
+    async fn timed<T>(
+        &self,
+        method: &Method,
+        table: &Table,
+        key: &Key,
+        operation: impl Future<Output = Result<T, ServiceError>>,
+    ) -> Result<T, ServiceError> {
+        let began = Instant::now();
+        let result = operation.await;
+        if !self.is_of_this_node() {
+            let slot = || self.node.layout().slot(key);
+            self.key_figures.note(method.name(), table, key, began.elapsed(), result.is_ok(), slot);
+        }
+        result
+    }
+
+    /// Which operations on keys are slow, and which keys are named often.
+    pub(crate) fn key_figures(&self) -> &KeyFigures {
+        &self.key_figures
+    }
+
+    /// From now on the status page shows keys, or none.
+    pub fn show_keys(&self, shows: bool) {
+        self.key_figures.show_keys(shows);
     }
 
     /// The same, with the context of its errors.

@@ -132,8 +132,8 @@ pub struct StoreStatistics {
     pub disk_bytes: u64,
     /// About the bytes of keys and values, those included that wait to be written to tables.
     pub data_bytes: u64,
-    /// Bytes that are free on the disk. Absent in memory, and where the system does not say.
-    pub disk_free_bytes: Option<u64>,
+    /// The room on the disk. Absent in memory, and where the system does not say.
+    pub disk_room: Option<DiskRoom>,
     /// Bytes of tables and blob files in use, without the log.
     pub live_bytes: u64,
     /// Estimated bytes that compaction still has to rewrite.

@@ -71,7 +71,7 @@ pub enum AuthorityError {
 
 fn advice(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::AlreadyExists {
-        " (it is there already, and is not replaced: remove it, or write elsewhere)"
+        " (it is there already, and is not replaced: remove it, or write elsewhere; `quorate ca issue --renew` replaces a certificate)"
     } else {
         ""
     }
@@ -140,15 +140,9 @@ pub fn issue(
     let issuer = Issuer::new(of_ca, key);
 
     let cluster = cluster.clone();
-    let (stem, subject, name) = match who {
-        Holder::Node(id) => {
-            let name = Name::Node { cluster, id: id.clone() };
-            (format!("node-{}", file_name(id.as_str())), format!("node {id}"), name)
-        }
-        Holder::Client(client) => {
-            let name = Name::Client { cluster, name: client.to_owned() };
-            (format!("client-{}", file_name(client)), client.to_owned(), name)
-        }
+    let (subject, name) = match who {
+        Holder::Node(id) => (format!("node {id}"), Name::Node { cluster, id: id.clone() }),
+        Holder::Client(client) => (client.to_owned(), Name::Client { cluster, name: client.to_owned() }),
     };
     // No certificate outlives its CA.
     let left = u64::try_from(authority.not_after.saturating_sub(super::date::now())).unwrap_or(0);
@@ -167,8 +161,39 @@ pub fn issue(
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &issuer)?;
     make_folder(out)?;
-    let (certificate_file, key_file) = (out.join(format!("{stem}.crt")), out.join(format!("{stem}.key")));
+    let (certificate_file, key_file) = who.files(out);
     write(certificate_file, key_file, &certificate, &key)
+}
+
+/// Issues a certificate with a new key in place of the one for `who` in the folder `out`. Without `hosts` it is for those of the
+/// certificate before.
+///
+/// # Errors
+/// As [`issue`], but that the files must be there. Then those before are still there.
+pub fn renew(
+    folder: &Path,
+    out: &Path,
+    who: Holder<'_>,
+    hosts: &[String],
+    life: Duration,
+) -> Result<Issued, AuthorityError> {
+    let (certificate, key) = who.files(out);
+    let before = files::facts(&certificate)?;
+    let kept = || before.first().map(|facts| facts.hosts.clone()).unwrap_or_default();
+    let hosts = if hosts.is_empty() { kept() } else { hosts.to_vec() };
+    let fresh = out.join(format!(".renewed-{}", std::process::id()));
+    let issued = issue(folder, &fresh, who, &hosts, life).and_then(|issued| {
+        let replace = |from: &Path, to: &Path| {
+            std::fs::rename(from, to).map_err(|error| AuthorityError::Unwritable { file: to.to_owned(), error })
+        };
+        // A node that looks between the two goes on with the files before, and looks again.
+        replace(&issued.key, &key)?;
+        replace(&issued.certificate, &certificate)?;
+        Ok(issued)
+    });
+    // It holds nothing but what could not be moved.
+    let _ = std::fs::remove_dir_all(&fresh);
+    Ok(Issued { certificate, key, ..issued? })
 }
 
 /// Whose certificate is issued.
@@ -178,6 +203,17 @@ pub enum Holder<'a> {
     Node(&'a crate::types::NodeId),
     /// A client's.
     Client(&'a str),
+}
+
+impl Holder<'_> {
+    /// The files of its certificate and key in a folder.
+    fn files(self, folder: &Path) -> (PathBuf, PathBuf) {
+        let stem = match self {
+            Self::Node(id) => format!("node-{}", file_name(id.as_str())),
+            Self::Client(client) => format!("client-{}", file_name(client)),
+        };
+        (folder.join(format!("{stem}.crt")), folder.join(format!("{stem}.key")))
+    }
 }
 
 fn ca_usages() -> Vec<KeyUsagePurpose> {

@@ -485,6 +485,26 @@ fn bad_files_are_refused_with_file_subject_and_cure() {
 }
 
 #[test]
+fn renewed_certificate_has_a_new_key_and_the_hosts_of_the_one_before() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let cluster = Cluster::new("prod");
+    let (folder, hosts, node) = (cluster.dir.path(), ["n1.example".to_owned()], id("1"));
+    let renew = |hosts: &[String]| authority::renew(folder, folder, Holder::Node(&node), hosts, DAY);
+    let none = renew(&[]).unwrap_err().to_string();
+    assert!(none.contains("node-1.crt"), "there is nothing to renew: {none}");
+    let first = authority::issue(folder, folder, Holder::Node(&node), &hosts, DAY).unwrap();
+    let key_before = std::fs::read(&first.key).unwrap();
+    let files_before = std::fs::read_dir(folder).unwrap().count();
+    let second = renew(&[]).unwrap();
+    assert_eq!((&second.certificate, &second.key), (&first.certificate, &first.key));
+    assert_eq!((&second.facts.hosts[..], &second.facts.names), (&hosts[..], &first.facts.names));
+    assert_ne!(std::fs::read(&second.key).unwrap(), key_before, "the key is a new one");
+    assert_eq!(std::fs::metadata(&second.key).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), files_before, "nothing else is left");
+    assert_eq!(renew(&["n2.example".to_owned()]).unwrap().facts.hosts, ["n2.example"]);
+}
+
+#[test]
 fn keys_of_a_new_ca_are_private_and_nothing_is_replaced() {
     use std::os::unix::fs::PermissionsExt as _;
     let cluster = Cluster::new("prod");

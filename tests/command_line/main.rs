@@ -587,7 +587,7 @@ async fn status_shows_a_node_out_of_reach_as_the_other_nodes_see_it() {
     cluster.nodes[2].kill();
     poll("node 3 to be seen as away", START_TIME_MAX, async || {
         let (code, shown) = status(&addresses[0]);
-        let is_so = code == Some(0) && shown.contains("no answer") && shown.contains("bring these nodes back: 3");
+        let is_so = code == Some(0) && shown.contains("no answer") && shown.contains("bring node 3 back");
         if is_so { Ok(()) } else { Err(format!("{code:?}: {shown}")) }
     })
     .await;

@@ -451,6 +451,7 @@ async fn lost_majority_is_answered_before_the_deadline_with_who_said_what() {
     assert!(health.peers[0].detail.contains("not reachable at 127.0.0.1:"), "{}", health.peers[0].detail);
     let (head, body) = survivor.get("/readyz").await;
     assert!(head.starts_with("HTTP/1.1 200") && body.starts_with("ready, but: "), "{head} {body}");
+    assert!(body.ends_with("; tolerates no more failures\n"), "{body}");
     let kept = node.get(get("a")).await.unwrap().into_inner().clocked_entry.unwrap();
     assert_eq!(kept.entry, Some(text("a", "v")), "what this replica holds is read without the others");
 

@@ -31,6 +31,7 @@ async fn metrics_count_requests_by_method_and_code_however_they_end() {
         "quorate_store_log_syncs_total 0",
         "quorate_clock_rounds_total ",
         "quorate_clock_epoch 1",
+        "quorate_failures_tolerated 0",
         "quorate_uptime_seconds ",
         "quorate_store_log_sync_p99_seconds 0.0",
         "# EOF",
@@ -43,7 +44,7 @@ async fn metrics_count_requests_by_method_and_code_however_they_end() {
     let (head, _) = served.get("/nothing").await;
     assert!(head.starts_with("HTTP/1.1 404"), "{head}");
     let (head, body) = served.get("/readyz").await;
-    assert!(head.starts_with("HTTP/1.1 200") && body.ends_with("ready\n"), "{head} {body}");
+    assert!(head.starts_with("HTTP/1.1 200") && body.ends_with("ready; tolerates no more failures\n"), "{head} {body}");
 }
 
 #[tokio::test]

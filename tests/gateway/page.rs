@@ -72,6 +72,8 @@ async fn page_shows_the_cluster_and_what_happens_to_it() {
     let shown = state["nodes"].as_array().unwrap();
     assert_eq!(shown.len(), 3);
     assert!(shown.iter().all(|node| node["state"] == "online" && node["slots"] == 65_536), "{state}");
+    assert!(shown.iter().all(|node| node["answer_ms"].as_f64().is_some_and(|took| took > 0.0)), "{state}");
+    assert!(state["warnings"].is_array() && state["purpose"].is_null(), "{state}");
     let own: Vec<bool> = shown.iter().map(|node| node["is_this"].as_bool().unwrap()).collect();
     assert_eq!((own, &state["node"]["id"]), (vec![true, false, false], &"1".into()));
 
@@ -81,8 +83,12 @@ async fn page_shows_the_cluster_and_what_happens_to_it() {
     })
     .await;
     assert_eq!(state["failures_tolerated"], 0);
-    assert!(state["verdict"].as_str().unwrap().contains("bring these nodes back: 3"), "{state}");
+    assert!(state["verdict"].as_str().unwrap().contains("bring node 3 back"), "{state}");
     assert!(state["command"].as_str().unwrap().starts_with("quorate serve"), "{state}");
+    let purpose = state["purpose"].as_str().unwrap();
+    assert!(purpose.starts_with("Start node 3 at 127.0.0.1:"), "{purpose}");
+    let pair = state["repair"]["pairs"].as_array().unwrap().iter().find(|pair| pair["peer"] == "3");
+    assert_eq!(pair.expect("they share slots")["is_linked"], false, "{state}");
     assert_eq!(state["nodes"][2]["state"], "no answer");
 
     nodes.remove(1).stop().await;
@@ -107,6 +113,16 @@ async fn page_has_the_rate_and_the_time_of_requests() {
     };
     let point = &state["point"];
     assert!(point["per_second"].as_f64().unwrap() > 0.0 && point["failed_per_second"] == 0.0, "{point}");
+    let slowest = state["slowest"].as_array().unwrap();
+    assert!((1..=10).contains(&slowest.len()), "{state}");
+    let took = |slow: &Json| slow["took_ms"].as_f64().unwrap();
+    assert!(slowest.windows(2).all(|pair| took(&pair[0]) >= took(&pair[1])), "{state}");
+    assert!(slowest.iter().all(|slow| slow["method"] == "Cluster/Set" || slow["method"] == "Cluster/Get"), "{state}");
+    assert!(
+        slowest.iter().all(|slow| slow["key"].as_str().unwrap().starts_with('#') && slow["is_done"] == true),
+        "{state}"
+    );
+    assert_eq!(state["hottest"], Json::Null, "keys are not shown unless it is asked for");
     let history = event(&nodes[0], "history", |_| true).await;
     assert!(
         !history["points"].as_array().unwrap().is_empty(),

@@ -368,6 +368,10 @@ export interface HealthResponse {
   dataBytes: bigint;
   scrub: ScrubHealth | undefined;
   damaged: boolean;
+  diskFreeBytes?: bigint | undefined;
+  diskTotalBytes?: bigint | undefined;
+  syncP99Micros: bigint;
+  certificateEndsSeconds?: bigint | undefined;
 }
 
 export interface ScrubHealth {
@@ -4735,6 +4739,10 @@ function createBaseHealthResponse(): HealthResponse {
     dataBytes: 0n,
     scrub: undefined,
     damaged: false,
+    diskFreeBytes: undefined,
+    diskTotalBytes: undefined,
+    syncP99Micros: 0n,
+    certificateEndsSeconds: undefined,
   };
 }
 
@@ -4790,6 +4798,30 @@ export const HealthResponse: MessageFns<HealthResponse> = {
     }
     if (message.damaged !== false) {
       writer.uint32(112).bool(message.damaged);
+    }
+    if (message.diskFreeBytes !== undefined) {
+      if (BigInt.asUintN(64, message.diskFreeBytes) !== message.diskFreeBytes) {
+        throw new globalThis.Error("value provided for field message.diskFreeBytes of type uint64 too large");
+      }
+      writer.uint32(120).uint64(message.diskFreeBytes);
+    }
+    if (message.diskTotalBytes !== undefined) {
+      if (BigInt.asUintN(64, message.diskTotalBytes) !== message.diskTotalBytes) {
+        throw new globalThis.Error("value provided for field message.diskTotalBytes of type uint64 too large");
+      }
+      writer.uint32(128).uint64(message.diskTotalBytes);
+    }
+    if (message.syncP99Micros !== 0n) {
+      if (BigInt.asUintN(64, message.syncP99Micros) !== message.syncP99Micros) {
+        throw new globalThis.Error("value provided for field message.syncP99Micros of type uint64 too large");
+      }
+      writer.uint32(136).uint64(message.syncP99Micros);
+    }
+    if (message.certificateEndsSeconds !== undefined) {
+      if (BigInt.asIntN(64, message.certificateEndsSeconds) !== message.certificateEndsSeconds) {
+        throw new globalThis.Error("value provided for field message.certificateEndsSeconds of type int64 too large");
+      }
+      writer.uint32(144).int64(message.certificateEndsSeconds);
     }
     return writer;
   },
@@ -4919,6 +4951,38 @@ export const HealthResponse: MessageFns<HealthResponse> = {
             message.damaged = reader.bool();
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.diskFreeBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.diskTotalBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.syncP99Micros = reader.uint64() as bigint;
+            continue;
+          }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.certificateEndsSeconds = reader.int64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4960,6 +5024,19 @@ export const HealthResponse: MessageFns<HealthResponse> = {
       ? ScrubHealth.fromPartial(object.scrub)
       : undefined;
     message.damaged = object.damaged ?? false;
+    message.diskFreeBytes = (object.diskFreeBytes !== undefined && object.diskFreeBytes !== null)
+      ? BigInt(object.diskFreeBytes)
+      : undefined;
+    message.diskTotalBytes = (object.diskTotalBytes !== undefined && object.diskTotalBytes !== null)
+      ? BigInt(object.diskTotalBytes)
+      : undefined;
+    message.syncP99Micros = (object.syncP99Micros !== undefined && object.syncP99Micros !== null)
+      ? BigInt(object.syncP99Micros)
+      : 0n;
+    message.certificateEndsSeconds =
+      (object.certificateEndsSeconds !== undefined && object.certificateEndsSeconds !== null)
+        ? BigInt(object.certificateEndsSeconds)
+        : undefined;
     return message;
   },
 };

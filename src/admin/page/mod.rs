@@ -4,7 +4,7 @@
 //! internet does not. While no page is open, other nodes are asked nothing. Open pages share one question to each node every
 //! [`ASK_EVERY`].
 //!
-//! Caveat: whoever reaches the port sees addresses, figures and events, but neither keys nor values.
+//! Caveat: whoever reaches the port sees addresses, figures and events, no values, and keys only with `status_page_keys: true`.
 
 mod history;
 mod view;
@@ -98,6 +98,7 @@ impl Page {
     async fn ask(self: Arc<Self>) {
         let mut ask = tokio::time::interval(ASK_EVERY);
         ask.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looks = view::Looks::default();
         loop {
             let viewed = self.state.receiver_count() > 0;
             tokio::select! {
@@ -107,7 +108,7 @@ impl Page {
             }
             let asked = tokio::select! {
                 () = self.shutdown.cancelled() => return,
-                asked = view::state(&self.service) => asked,
+                asked = view::state(&self.service, &mut looks) => asked,
             };
             let mut state = asked.unwrap_or_else(|problem| json!({ "problem": problem }));
             state["events"] = self.history.events();

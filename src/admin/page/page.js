@@ -62,8 +62,18 @@ function showVerdict(state) {
   const own = state.node.detail;
   const verdict = own ? `${sentence(state.verdict)} This node: ${own}.` : sentence(state.verdict);
   setText(at("verdict-text"), isMember ? verdict : sentence(own));
+  const warnings = state.warnings ?? [];
+  at("warnings").hidden = warnings.length === 0;
+  const shown = warnings.map((text) => sentence(text));
+  if (at("warnings").dataset.shown !== shown.join("\n")) {
+    at("warnings").dataset.shown = shown.join("\n");
+    at("warnings").replaceChildren(...shown.map((text) => make("li", text)));
+  }
   at("verdict-command").hidden = !state.command;
-  if (state.command) setText(at("command"), state.command);
+  if (state.command) {
+    setText(at("purpose"), state.purpose);
+    setText(at("command"), state.command);
+  }
   setText(at("tolerated"), isMember ? String(state.failures_tolerated) : "–");
   setText(at("lost"), isMember ? state.slots_without_majority.toLocaleString("en") : "–");
   const after = state.change ? state.change.replica_count : state.replica_count;
@@ -86,11 +96,15 @@ function showChange(state) {
   at("change").hidden = !change;
   if (!change) return;
   const count = (number, one, more) => `${number.toLocaleString("en")} ${number === 1 ? one : more}`;
-  const left = change.nodes_left === 0
+  const busy = change.busy ?? [];
+  const left = busy.length === 0
     ? "all nodes are ready"
-    : `${count(change.nodes_left, "node has", "nodes have")} something left to do`;
+    : `${busy.length === 1 ? "node" : "nodes"} ${busy.join(", ")} ${busy.length === 1 ? "has" : "have"} something left to do`;
+  const all = change.bytes_about ? ` of about ${bytes(change.bytes_about)}` : "";
+  const rate = change.bytes_per_second > 0 ? `, ${bytes(Math.round(change.bytes_per_second))} a second` : "";
+  const time = change.seconds_left !== null && busy.length > 0 ? `, about ${span(change.seconds_left)} left` : "";
   setText(at("change-text"), `Configuration ${state.configuration}: ${change.slots_done.toLocaleString("en")} of `
-    + `${count(change.slots, "slot is", "slots are")} taken over (${bytes(change.bytes)}); ${left}. `
+    + `${count(change.slots, "slot is", "slots are")} taken over (${bytes(change.bytes)}${all}${rate})${time}; ${left}. `
     + `Afterwards ${count(change.failures_tolerated, "more failure is", "more failures are")} tolerated.`);
   const bar = at("change-bar");
   bar.max = Math.max(change.slots, 1);
@@ -102,33 +116,60 @@ function showNodes(state) {
     ...node, state: "waiting", detail: "it waits to be added: quorate members apply",
   }));
   const rows = [...state.nodes, ...waiting].map((node) => {
-    const row = make("tr");
+    const kind = KINDS[node.state] ?? "bad";
+    const row = make("tr", null, { "data-kind": kind });
     const name = make("th", node.id, { scope: "row" });
     name.append(make("small", node.is_this ? `${node.address} – this node` : node.address));
     const cell = make("td", null, { class: "wide" });
     const role = node.role === "joining" || node.role === "leaving" ? `, ${node.role}` : "";
-    cell.append(make("span", node.state + role, { class: "state", "data-kind": KINDS[node.state] ?? "bad" }));
+    cell.append(make("span", node.state + role, { class: "state", "data-kind": role && kind === "good" ? "moving" : kind }));
     if (node.detail) cell.append(make("span", node.detail, { class: "why" }));
-    const number = (title, text) => make("td", text, { class: "number", "data-name": title });
+    if (node.certificate_ends_seconds) {
+      const ends = node.certificate_ends_seconds * 1e3;
+      const text = `certificate until ${new Date(ends).toISOString().slice(0, 10)}`;
+      cell.append(make("span", text, { class: "why", ...(ends - Date.now() < CERTIFICATE_GOOD_MS ? { "data-kind": "warn" } : {}) }));
+    }
+    const number = (title, text, warns) => make("td", text, { class: "number", "data-name": title, ...(warns ? { "data-kind": "warn" } : {}) });
+    const count = (number) => number.toLocaleString("en");
+    const moves = node.slots_before !== undefined && node.slots_before !== node.slots_after;
+    const slots = moves ? `${count(node.slots_before)} → ${count(node.slots_after)}` : count(node.slots ?? 0);
+    const running = number("Up for", span(node.uptime_seconds));
+    if (node.version) running.append(make("small", ` ${node.version}`));
     row.append(
       name,
       cell,
-      number("Slots", node.slots === undefined ? "–" : node.slots.toLocaleString("en")),
+      number("Slots", node.slots === undefined ? "–" : slots),
       number("Keys", node.keys_estimate === undefined ? "–" : `~${node.keys_estimate.toLocaleString("en")}`),
       number("Data", bytes(node.disk_bytes)),
+      number("Free", room(node), isLow(node)),
+      number("Sync p99", node.sync_p99_ms ? `${figure(node.sync_p99_ms)} ms` : "–", node.sync_p99_ms > SYNC_P99_GOOD_MS),
+      number("Answer", node.answer_ms ? `${figure(node.answer_ms)} ms` : "–"),
       number("Queue", node.is_this ? "–" : bytes(node.queued_bytes)),
-      number("Up for", span(node.uptime_seconds)),
-      make("td", node.version ?? "–", { "data-name": "Version" }),
+      running,
     );
     return row;
   });
   document.querySelector("#nodes tbody").replaceChildren(...rows);
 }
 
+// The lines that `quorate check`, `quorate status` and the alerts draw.
+const FREE_SHARE_GOOD = 0.3;
+const SYNC_P99_GOOD_MS = 20;
+const CERTIFICATE_GOOD_MS = 14 * 86400e3;
+
+function isLow(node) {
+  return Boolean(node.disk_total_bytes) && node.disk_free_bytes < FREE_SHARE_GOOD * node.disk_total_bytes;
+}
+
+function room(node) {
+  if (!node.disk_total_bytes) return "–";
+  return `${bytes(node.disk_free_bytes)} (${Math.floor((node.disk_free_bytes / node.disk_total_bytes) * 100)} %)`;
+}
+
 function showFacts(id, facts) {
-  const rows = facts.map(([name, value]) => {
+  const rows = facts.map(([name, value, warns]) => {
     const row = make("div");
-    const shown = make("dd");
+    const shown = make("dd", null, warns ? { "data-kind": "warn" } : {});
     shown.append(value instanceof Node ? value : String(value));
     row.append(make("dt", name), shown);
     return row;
@@ -138,25 +179,27 @@ function showFacts(id, facts) {
 
 function showDisk(node) {
   const facts = [
-    ["sync, p50 / p99", node.syncs ? `${figure(node.sync_p50_ms)} / ${figure(node.sync_p99_ms)} ms` : "–"],
+    ["sync, p50 / p99", node.syncs ? `${figure(node.sync_p50_ms)} ms / ${figure(node.sync_p99_ms)} ms` : "–", node.sync_p99_ms > SYNC_P99_GOOD_MS],
     ["data", bytes(node.disk_bytes)],
-    ["free", bytes(node.disk_free_bytes)],
-    ["writers waited", `${figure(node.stalled_seconds)} s`],
-    ["to be merged", bytes(node.compaction_pending_bytes)],
-    ["caches and buffers", bytes(node.block_cache_bytes + node.write_buffer_bytes)],
+    ["free", node.disk_total_bytes ? `${bytes(node.disk_free_bytes)} of ${bytes(node.disk_total_bytes)}` : "–", isLow(node)],
+    ["writers waited for the disk", `${figure(node.stalled_seconds)} s`],
+    ["tables still to be merged", bytes(node.compaction_pending_bytes)],
+    ["caches and buffers in memory", bytes(node.block_cache_bytes + node.write_buffer_bytes)],
     ["operations in flight", String(node.operations_in_flight)],
   ];
   showFacts("disk", facts);
 }
 
-function showRepair(repair) {
+function showRepair(repair, isChanging) {
   if (!repair.is_on) {
     showFacts("repair", [["repair", "off (repair_keys_per_second: 0)"]]);
     return;
   }
   const pair = (pair) => {
-    const since = pair.equal_seconds === null ? "not found equal yet" : `equal ${span(pair.equal_seconds)} ago`;
-    return [`with node ${pair.peer}`, pair.behind > 0 ? `${pair.behind.toLocaleString("en")} keys wait` : since];
+    const never = isChanging ? "not compared yet since members change" : "not found equal yet";
+    const since = pair.equal_seconds === null ? never : `equal ${span(pair.equal_seconds)} ago`;
+    const text = pair.behind > 0 ? `${pair.behind.toLocaleString("en")} keys wait` : since;
+    return [`with node ${pair.peer}`, pair.is_linked ? text : `not linked; ${text}`];
   };
   const facts = repair.pairs.map(pair);
   if (repair.share_counted < 1) facts.push(["counted", `${Math.floor(repair.share_counted * 100)} %`]);
@@ -168,6 +211,48 @@ function showRepair(repair) {
   );
   if (repair.waits_for.length > 0) facts.push(["deletions wait for", `node ${repair.waits_for.join(", ")}`]);
   showFacts("repair", facts);
+}
+
+let shownSlowest = "";
+function showSlowest(slowest) {
+  const text = JSON.stringify(slowest);
+  if (text === shownSlowest) return;
+  shownSlowest = text;
+  const cell = (title, value, attributes = {}) => make("td", value, { "data-name": title, ...attributes });
+  const rows = slowest.map((slow) => {
+    const row = make("tr");
+    const time = new Date(slow.at);
+    const ended = make("th", null, { scope: "row" });
+    ended.append(make("time", time.toLocaleTimeString("en", { hour12: false }), { datetime: time.toISOString(), title: time.toLocaleString() }));
+    row.append(
+      ended,
+      cell("Took", `${figure(slow.took_ms)} ms`, { class: "number" }),
+      cell("Operation", slow.method),
+      cell("Key", slow.key, { class: "key" }),
+      cell("Slot", slow.slot === null ? "–" : String(slow.slot), { class: "number" }),
+      cell("Result", slow.is_done ? "done" : "failed", slow.is_done ? {} : { "data-kind": "warn" }),
+    );
+    return row;
+  });
+  const none = make("tr");
+  none.append(make("td", "There was none.", { colspan: "6" }));
+  document.querySelector("#slowest tbody").replaceChildren(...(rows.length > 0 ? rows : [none]));
+}
+
+function showHottest(hottest) {
+  at("hottest-section").hidden = !hottest;
+  if (!hottest) return;
+  const rows = hottest.map((hot) => {
+    const row = make("tr");
+    row.append(
+      make("th", hot.key, { scope: "row", class: "key" }),
+      make("td", `${(hot.share * 100).toFixed(1)} %`, { class: "number", "data-name": "Share of operations" }),
+    );
+    return row;
+  });
+  const none = make("tr");
+  none.append(make("td", "No operation was sampled lately.", { colspan: "2" }));
+  document.querySelector("#hottest tbody").replaceChildren(...(rows.length > 0 ? rows : [none]));
 }
 
 let shownEvents = "";
@@ -263,7 +348,7 @@ function draw(id, names, unit, nowText) {
 function drawAll() {
   draw("rate", [["per_second", "a", "all"], ["failed_per_second", "c", "failed"]], "a second",
     (now) => `${figure(now.per_second)}, ${now.failed_per_second > 0 ? figure(now.failed_per_second) : "none"} failed`);
-  const times = (kind) => (now) => `p50 ${figure(now[`${kind}_p50_ms`])}, p99 ${figure(now[`${kind}_p99_ms`])} ms`;
+  const times = (kind) => (now) => `p50 ${figure(now[`${kind}_p50_ms`])} ms, p99 ${figure(now[`${kind}_p99_ms`])} ms`;
   draw("reads", [["read_p50_ms", "a", "p50"], ["read_p99_ms", "b", "p99"]], "ms", times("read"));
   draw("writes", [["write_p50_ms", "a", "p50"], ["write_p99_ms", "b", "p99"]], "ms", times("write"));
 }
@@ -290,7 +375,9 @@ function show(state) {
   showChange(state);
   showNodes(state);
   showDisk(state.node);
-  showRepair(state.repair);
+  showSlowest(state.slowest);
+  showHottest(state.hottest);
+  showRepair(state.repair, Boolean(state.change));
 }
 
 function connect() {

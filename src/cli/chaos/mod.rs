@@ -20,7 +20,7 @@ use super::{AddressOrigin, CliError, Exit, Global};
 use crate::client::Client;
 use crate::config::Config;
 use crate::protocol::placement::Placement;
-use crate::service::cluster_report::{Report, View, ask_all, rows};
+use crate::service::cluster_report::{Away, Report, View, ask_timed, rows};
 use crate::types::DEFAULT_TABLE;
 use nodes::{Node, State, end_all};
 use screen::{Figures, Keys, Screen};
@@ -163,7 +163,13 @@ impl Chaos {
         } else {
             let failed = outcome.counts.failed();
             let text = as_text(&outcome, &settings);
-            let sum = format!("{kills} kills, {pauses} pauses, {failed} failed operations\n");
+            let count = |count: u64, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+            let sum = format!(
+                "{}, {}, {}\n",
+                count(kills, "kill"),
+                count(pauses, "pause"),
+                count(failed, "failed operation")
+            );
             self.screen.text(&format!("{sum}{}", text.trim_end()))?;
         }
         Ok(if outcome.judged.is_linearizable() { Exit::Done } else { Exit::NotGoodEnough })
@@ -332,12 +338,12 @@ impl Chaos {
         let Ok(info) = client.cluster_info().await else { return Look::default() };
         let Ok(lists) = lists(&info, None) else { return Look::default() };
         let given: Vec<&str> = self.nodes.iter().map(|node| node.address.as_str()).collect();
-        let answers = ask_all(&info, &given, &|_| client.dialer(), HEALTH_TIME_MAX).await;
+        let answers = ask_timed(&info, &given, &|_| client.dialer(), HEALTH_TIME_MAX).await;
         let mut rows = rows(&info, &answers);
         for row in &mut rows {
             let is_down = self.nodes.iter().any(|node| node.id == row.id && node.state != State::Up);
             if is_down || !matches!(row.view, View::Answer(_)) {
-                row.view = View::Unreachable { reason: String::new(), linked_by: Vec::new(), detail: String::new() };
+                row.view = View::Unreachable(Away::default());
             }
         }
         let report = Report::new(&Placement::new(lists.old), None, None, rows);

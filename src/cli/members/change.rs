@@ -226,18 +226,7 @@ fn show(bar: &ProgressBar, members: &api::MembersGetResponse, looks: &mut Vec<(I
     bar.set_length(now.slots.max(1));
     bar.set_position(now.slots_done);
     let (first_at, first) = looks[0];
-    bar.set_message(rest_text(now, Some(rate(first, now, first_at.elapsed()))));
-}
-
-/// Slots and bytes in a second between two looks.
-fn rate(first: Moving, now: Moving, span: Duration) -> (f64, f64) {
-    let seconds = span.as_secs_f64();
-    if seconds <= 0.0 {
-        return (0.0, 0.0);
-    }
-    #[allow(clippy::cast_precision_loss, reason = "a rate is shown with few digits")]
-    let per_second = |first: u64, now: u64| now.saturating_sub(first) as f64 / seconds;
-    (per_second(first.slots_done, now.slots_done), per_second(first.bytes, now.bytes))
+    bar.set_message(rest_text(now, Some(now.rate_since(first, first_at.elapsed()))));
 }
 
 /// How many slots and bytes move in a second, by two looks; `None` where nothing moves.
@@ -248,7 +237,7 @@ pub(super) async fn time_left(client: &Client, members: &api::MembersGetResponse
     let (first, began) = (moving(members), Instant::now());
     tokio::time::sleep(ESTIMATE_OVER).await;
     let later = client.members().await.ok().filter(|later| later.number == members.number)?;
-    Some(rate(first, moving(&later), began.elapsed()))
+    Some(moving(&later).rate_since(first, began.elapsed()))
 }
 
 /// Draws on a terminal alone.

@@ -1,12 +1,11 @@
 //! What `quorate members` prints, and what it wishes for: pure functions.
 
-use std::fmt::Write as _;
-use std::time::Duration;
-
 use comfy_table::{Table, presets};
+use std::fmt::Write as _;
 
 use crate::api;
 use crate::cli::status::{bytes_text, uptime_text};
+use crate::service::health::tolerates_text;
 pub(super) use crate::service::members::replacement::{as_wished, replacement};
 pub(super) use crate::service::members::text::{Moving, moving};
 use crate::service::members::text::{fate, replica_count_after, share, state, weight_text};
@@ -17,16 +16,12 @@ const IDENTITY_DIGITS: usize = 8;
 /// What is left of a change, with the slots and bytes that move in a second.
 pub(in crate::cli) fn rest_text(moving: Moving, rate: Option<(f64, f64)>) -> String {
     let Moving { slots, slots_done, bytes, nodes } = moving;
+    let left = rate.and_then(|(slots_per_second, _)| moving.time_left(slots_per_second));
     let mut text = format!("{slots_done} of {slots} slots, {}", bytes_text(bytes));
     if nodes == 0 {
         return text + ", all nodes are ready";
     }
-    if let Some((slots_a_second, bytes_a_second)) = rate
-        && slots_a_second > 0.0
-    {
-        #[allow(clippy::cast_precision_loss, reason = "a time left is an estimate")]
-        let seconds = (slots.saturating_sub(slots_done)) as f64 / slots_a_second;
-        let left = Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(Duration::MAX);
+    if let (Some((_, bytes_a_second)), Some(left)) = (rate, left) {
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -104,11 +99,7 @@ pub(super) fn members_text(members: &api::MembersGetResponse, rate: Option<(f64,
 }
 
 fn tolerates(failures: u32) -> String {
-    match failures {
-        0 => "tolerates no more failures".to_owned(),
-        1 => "tolerates 1 more failure".to_owned(),
-        more => format!("tolerates {more} more failures"),
-    }
+    tolerates_text(failures as usize)
 }
 
 /// A plan as text.
@@ -152,13 +143,7 @@ pub(super) fn plan_text(plan: &api::MembersPlanResponse) -> String {
     let bytes: u64 = plan.moves.iter().map(|moved| moved.bytes).sum();
     let known = if plan.bytes_known { "" } else { " (not all nodes have told how much they hold)" };
     let _ = writeln!(text, "moves {slots} copies of slots, about {}{known}", bytes_text(bytes));
-    let _ = writeln!(
-        text,
-        "{} now, {} meanwhile, {} afterwards",
-        tolerates(plan.failures_tolerated),
-        plan.failures_tolerated_meanwhile,
-        plan.failures_tolerated_after
-    );
+    let _ = writeln!(text, "{}", tolerance_text(plan));
     if plan.slots_without_majority > 0 {
         let _ = writeln!(
             text,
@@ -167,6 +152,28 @@ pub(super) fn plan_text(plan: &api::MembersPlanResponse) -> String {
         );
     }
     text
+}
+
+/// How many failures are tolerated before a change, meanwhile and afterwards. A node that does not answer counts as a failure, which a
+/// reader of the numbers alone would not guess.
+fn tolerance_text(plan: &api::MembersPlanResponse) -> String {
+    let (meanwhile, after) = (plan.failures_tolerated_meanwhile, plan.failures_tolerated_after);
+    let now = tolerates(plan.failures_tolerated);
+    let stays = |difference: &&api::MemberDifference| difference.fate() != api::MemberFate::FateRemoved;
+    let away = plan.differences.iter().filter(stays).filter(|difference| !difference.reached);
+    let away: Vec<&str> = away.map(|difference| difference.id.as_str()).collect();
+    match &away[..] {
+        [] => format!("{now} now, {meanwhile} meanwhile, {after} afterwards"),
+        away => {
+            let later = if meanwhile == after {
+                format!("{meanwhile} meanwhile and afterwards")
+            } else {
+                format!("{meanwhile} meanwhile and {after} afterwards")
+            };
+            let (word, verb) = if away.len() == 1 { ("node", "does") } else { ("nodes", "do") };
+            format!("{now} now, {later} while {word} {} {verb} not answer", away.join(", "))
+        }
+    }
 }
 
 /// The warning that a node does not answer at its address. `None` where it does.
@@ -371,11 +378,27 @@ mod tests {
             "node 4 is added (n4:8001, which does not wait yet: start it with `quorate serve --join`)\n",
             "replica_count becomes 5, from 3\n",
             "moves 16384 copies of slots, about 3.0 MiB\n",
-            "tolerates 1 more failure now, 0 meanwhile, 2 afterwards\n",
+            "tolerates 1 more failure now, 0 meanwhile and 2 afterwards while node 4 does not answer\n",
             "7 slots would lack a majority",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        let with = |change: fn(&mut api::MembersPlanResponse)| {
+            let mut plan = plan.clone();
+            plan.failures_tolerated_after = 0;
+            change(&mut plan);
+            tolerance_text(&plan)
+        };
+        let one = "tolerates 1 more failure now, 0 meanwhile and afterwards while node 4 does not answer";
+        assert_eq!(with(|_| ()), one);
+        let two = with(|plan| {
+            plan.differences.push(api::MemberDifference { id: "5".to_owned(), ..plan.differences[0].clone() })
+        });
+        assert!(two.ends_with("0 meanwhile and afterwards while nodes 4, 5 do not answer"), "{two}");
+        let all_answer = "tolerates 1 more failure now, 0 meanwhile, 0 afterwards";
+        assert_eq!(with(|plan| plan.differences[0].reached = true), all_answer);
+        let removed = with(|plan| plan.differences[0].fate = api::MemberFate::FateRemoved.into());
+        assert_eq!(removed, all_answer, "a node that leaves is not waited for");
         let weighed = api::MembersPlanResponse {
             differences: vec![api::MemberDifference {
                 id: "2".to_owned(),

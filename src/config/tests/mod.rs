@@ -125,6 +125,7 @@ fn smallest_node_file_gets_the_defaults() {
             scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND_DEFAULT,
             scrub_every_seconds: SCRUB_EVERY_SECONDS_DEFAULT,
             replace_damaged: true,
+            status_page_keys: false,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: BLOCK_CACHE_BYTES_DEFAULT,
             write_buffer_bytes: WRITE_BUFFER_BYTES_DEFAULT,
@@ -142,7 +143,7 @@ fn full_node_file_is_taken_as_it_is() {
          requests_in_flight_per_client_max: 1\n  requests_per_second_per_client_max: 100000000\n  \
          repair_keys_per_second: 0\n  repair_bytes_per_second: 65536\n  \
          takeover_keys_per_second: 1\n  takeover_bytes_per_second: 65536\n  tombstones_kept_for_seconds: 1\n  \
-         scrub_bytes_per_second: 65536\n  scrub_every_seconds: 31536000\n  replace_damaged: false\n  \
+         scrub_bytes_per_second: 65536\n  scrub_every_seconds: 31536000\n  replace_damaged: false\n  status_page_keys: true\n  \
          record_cache_bytes: 2097152\n  block_cache_bytes: 1048576\n  write_buffer_bytes: 1099511627776\n",
     )
     .unwrap();
@@ -162,7 +163,7 @@ fn full_node_file_is_taken_as_it_is() {
     assert_eq!((config.takeover_keys_per_second, config.takeover_bytes_per_second), (1, 64 << 10));
     assert_eq!(config.tombstones_kept_for_seconds, 1);
     assert_eq!((config.scrub_bytes_per_second, config.scrub_every_seconds), (64 << 10, 31_536_000));
-    assert!(!config.replace_damaged);
+    assert!(!config.replace_damaged && config.status_page_keys);
     assert_eq!(config.record_cache_bytes, 2 << 20);
     assert_eq!(config.block_cache_bytes, 1 << 20);
     assert_eq!(config.write_buffer_bytes, 1 << 40);
@@ -218,7 +219,7 @@ fn bad_node_files_are_refused_with_one_line() {
              data_dir, durability, operator_writes, \
                 requests_in_flight_max, request_bytes_in_flight_max, connections_max, connections_per_address_max, \
                 requests_in_flight_per_client_max, requests_per_second_per_client_max, repair_keys_per_second, \
-                repair_bytes_per_second, takeover_keys_per_second, takeover_bytes_per_second, tombstones_kept_for_seconds, disk_reserve_bytes, scrub_bytes_per_second, scrub_every_seconds, replace_damaged, record_cache_bytes, block_cache_bytes, \
+                repair_bytes_per_second, takeover_keys_per_second, takeover_bytes_per_second, tombstones_kept_for_seconds, disk_reserve_bytes, scrub_bytes_per_second, scrub_every_seconds, replace_damaged, status_page_keys, record_cache_bytes, block_cache_bytes, \
                 write_buffer_bytes";
     let cases: Vec<(String, String)> = vec![
         (String::new(), "etc/n.yml: the file is empty: accepted is one mapping with the key node".into()),

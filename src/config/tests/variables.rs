@@ -51,6 +51,7 @@ fn variables_override_the_file() {
             ("QUORATE_NODE_SCRUB_BYTES_PER_SECOND", "65540"),
             ("QUORATE_NODE_SCRUB_EVERY_SECONDS", "0"),
             ("QUORATE_NODE_REPLACE_DAMAGED", "false"),
+            ("QUORATE_NODE_STATUS_PAGE_KEYS", "true"),
             ("QUORATE_NODE_BLOCK_CACHE_BYTES", "1048577"),
             ("QUORATE_NODE_WRITE_BUFFER_BYTES", "1048578"),
             ("QUORATE_ADDRESS", "is another matter"),
@@ -97,6 +98,7 @@ fn variables_override_the_file() {
             scrub_bytes_per_second: 65_540,
             scrub_every_seconds: 0,
             replace_damaged: false,
+            status_page_keys: true,
             record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
             block_cache_bytes: (1 << 20) + 1,
             write_buffer_bytes: (1 << 20) + 2,
@@ -129,7 +131,7 @@ fn bad_variables_are_refused_by_name() {
                  QUORATE_NODE_TAKEOVER_KEYS_PER_SECOND, QUORATE_NODE_TAKEOVER_BYTES_PER_SECOND, \
                  QUORATE_NODE_TOMBSTONES_KEPT_FOR_SECONDS, \
                  QUORATE_NODE_DISK_RESERVE_BYTES, QUORATE_NODE_SCRUB_BYTES_PER_SECOND, QUORATE_NODE_SCRUB_EVERY_SECONDS, \
-                 QUORATE_NODE_REPLACE_DAMAGED, QUORATE_NODE_RECORD_CACHE_BYTES, QUORATE_NODE_BLOCK_CACHE_BYTES, QUORATE_NODE_WRITE_BUFFER_BYTES";
+                 QUORATE_NODE_REPLACE_DAMAGED, QUORATE_NODE_STATUS_PAGE_KEYS, QUORATE_NODE_RECORD_CACHE_BYTES, QUORATE_NODE_BLOCK_CACHE_BYTES, QUORATE_NODE_WRITE_BUFFER_BYTES";
     let cases = [
         (
             ("QUORATE_NODE_DURABILITY", "disk"),

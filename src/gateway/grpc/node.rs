@@ -77,6 +77,12 @@ impl api::node_server::Node for NodeService {
             serves: report.serves,
             scrub: Some(scrub).filter(|scrub| *scrub != api::ScrubHealth::default()),
             damaged: report.is_damaged,
+            disk_free_bytes: report.statistics.disk_room.map(|room| room.free),
+            disk_total_bytes: report.statistics.disk_room.map(|room| room.size),
+            // A time beyond the range of the number is no time of a sync.
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float is cut to the range")]
+            sync_p99_micros: report.statistics.log_sync_micros_p99 as u64,
+            certificate_ends_seconds: report.certificate_end,
         }))
     }
 

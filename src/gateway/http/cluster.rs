@@ -103,7 +103,7 @@ impl Gateway {
                 Ok(members) => (Some(members), None),
                 Err(error) => (None, Some(error.message)),
             };
-            let answers = cluster_report::ask_all(&info, &[], &|id| self.service.dialer_of(id), time_max).await;
+            let answers = cluster_report::ask_timed(&info, &[], &|id| self.service.dialer_of(id), time_max).await;
             let rows = cluster_report::rows(&info, &answers);
             let layout = self.service.node().layout();
             let report =

@@ -3,6 +3,7 @@ use crate::protocol::RepairReport;
 use crate::protocol::layout::KnownNode;
 use crate::protocol::placement::Placement;
 use crate::runtime::PeerStatus;
+use crate::storage::DiskRoom;
 use crate::types::{Clock, ClusterId, ClusterParameters, Configuration, Member, MemberList, Site};
 
 const ME: NodeIndex = NodeIndex(0);
@@ -97,8 +98,9 @@ fn others_read_their_stores_first() {
 fn node_waits_for_what_is_missing_and_says_what_to_do() {
     let layout = layout(3, 3);
     let others = others(3, &[]);
-    let full = StoreStatistics { disk_bytes: 8 << 20, disk_free_bytes: Some(9 << 20), ..StoreStatistics::default() };
-    let statistics = StoreStatistics { disk_free_bytes: Some(10 << 20), ..full.clone() };
+    let free = |free| DiskRoom { free, size: 1 << 30 };
+    let full = StoreStatistics { disk_bytes: 8 << 20, disk_room: Some(free(9 << 20)), ..StoreStatistics::default() };
+    let statistics = StoreStatistics { disk_room: Some(free(10 << 20)), ..full.clone() };
     let well = Seen {
         is_allowed: true,
         status: &status(3),

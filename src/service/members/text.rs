@@ -1,6 +1,7 @@
 //! Members and plans as JSON, for the command line and HTTP alike, and as a cluster.yml.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
@@ -60,6 +61,26 @@ pub(crate) struct Moving {
     pub(crate) bytes: u64,
     /// The nodes that have something left to do, or have not said.
     pub(crate) nodes: usize,
+}
+
+impl Moving {
+    /// Slots and bytes that moved in a second, since it was so far `span` ago.
+    pub(crate) fn rate_since(self, earlier: Self, span: Duration) -> (f64, f64) {
+        let seconds = span.as_secs_f64();
+        if seconds <= 0.0 {
+            return (0.0, 0.0);
+        }
+        #[allow(clippy::cast_precision_loss, reason = "a rate is shown with few digits")]
+        let per_second = |earlier: u64, now: u64| now.saturating_sub(earlier) as f64 / seconds;
+        (per_second(earlier.slots_done, self.slots_done), per_second(earlier.bytes, self.bytes))
+    }
+
+    /// About how long the rest takes at so many slots in a second; `None` where none move.
+    pub(crate) fn time_left(self, slots_per_second: f64) -> Option<Duration> {
+        #[allow(clippy::cast_precision_loss, reason = "a time left is an estimate")]
+        let seconds = self.slots.saturating_sub(self.slots_done) as f64 / slots_per_second;
+        (slots_per_second > 0.0).then(|| Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(Duration::MAX))
+    }
 }
 
 /// What moves, as far as the nodes have said.

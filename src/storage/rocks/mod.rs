@@ -682,7 +682,7 @@ impl Store for RocksStore {
         let mut statistics = StoreStatistics {
             disk_bytes: folder_bytes(&self.path),
             stores_aside: stores_aside(&self.path),
-            disk_free_bytes: self.room().map(|room| room.free),
+            disk_room: self.room(),
             block_cache_bytes: self.families.block_cache.get_usage() as u64,
             stall_micros: self.options.get_ticker_count(Ticker::StallMicros),
             log_syncs: self.options.get_ticker_count(Ticker::WalFileSynced),

@@ -3523,23 +3523,27 @@ func (*HealthRequest) Descriptor() ([]byte, []int) {
 }
 
 type HealthResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	Status        Health                 `protobuf:"varint,2,opt,name=status,proto3,enum=quorate.api.Health" json:"status,omitempty"`
-	Uptime        *durationpb.Duration   `protobuf:"bytes,3,opt,name=uptime,proto3" json:"uptime,omitempty"`
-	Detail        string                 `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
-	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	Clock         *ClockValue            `protobuf:"bytes,6,opt,name=clock,proto3" json:"clock,omitempty"`
-	KeysEstimate  uint64                 `protobuf:"varint,7,opt,name=keys_estimate,json=keysEstimate,proto3" json:"keys_estimate,omitempty"`
-	DiskBytes     uint64                 `protobuf:"varint,8,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
-	Peers         []*PeerHealth          `protobuf:"bytes,9,rep,name=peers,proto3" json:"peers,omitempty"`
-	Serves        bool                   `protobuf:"varint,10,opt,name=serves,proto3" json:"serves,omitempty"`
-	Repair        *RepairHealth          `protobuf:"bytes,11,opt,name=repair,proto3" json:"repair,omitempty"`
-	DataBytes     uint64                 `protobuf:"varint,12,opt,name=data_bytes,json=dataBytes,proto3" json:"data_bytes,omitempty"`
-	Scrub         *ScrubHealth           `protobuf:"bytes,13,opt,name=scrub,proto3" json:"scrub,omitempty"`
-	Damaged       bool                   `protobuf:"varint,14,opt,name=damaged,proto3" json:"damaged,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state                  protoimpl.MessageState `protogen:"open.v1"`
+	NodeId                 string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Status                 Health                 `protobuf:"varint,2,opt,name=status,proto3,enum=quorate.api.Health" json:"status,omitempty"`
+	Uptime                 *durationpb.Duration   `protobuf:"bytes,3,opt,name=uptime,proto3" json:"uptime,omitempty"`
+	Detail                 string                 `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	Version                string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	Clock                  *ClockValue            `protobuf:"bytes,6,opt,name=clock,proto3" json:"clock,omitempty"`
+	KeysEstimate           uint64                 `protobuf:"varint,7,opt,name=keys_estimate,json=keysEstimate,proto3" json:"keys_estimate,omitempty"`
+	DiskBytes              uint64                 `protobuf:"varint,8,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	Peers                  []*PeerHealth          `protobuf:"bytes,9,rep,name=peers,proto3" json:"peers,omitempty"`
+	Serves                 bool                   `protobuf:"varint,10,opt,name=serves,proto3" json:"serves,omitempty"`
+	Repair                 *RepairHealth          `protobuf:"bytes,11,opt,name=repair,proto3" json:"repair,omitempty"`
+	DataBytes              uint64                 `protobuf:"varint,12,opt,name=data_bytes,json=dataBytes,proto3" json:"data_bytes,omitempty"`
+	Scrub                  *ScrubHealth           `protobuf:"bytes,13,opt,name=scrub,proto3" json:"scrub,omitempty"`
+	Damaged                bool                   `protobuf:"varint,14,opt,name=damaged,proto3" json:"damaged,omitempty"`
+	DiskFreeBytes          *uint64                `protobuf:"varint,15,opt,name=disk_free_bytes,json=diskFreeBytes,proto3,oneof" json:"disk_free_bytes,omitempty"`
+	DiskTotalBytes         *uint64                `protobuf:"varint,16,opt,name=disk_total_bytes,json=diskTotalBytes,proto3,oneof" json:"disk_total_bytes,omitempty"`
+	SyncP99Micros          uint64                 `protobuf:"varint,17,opt,name=sync_p99_micros,json=syncP99Micros,proto3" json:"sync_p99_micros,omitempty"`
+	CertificateEndsSeconds *int64                 `protobuf:"varint,18,opt,name=certificate_ends_seconds,json=certificateEndsSeconds,proto3,oneof" json:"certificate_ends_seconds,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *HealthResponse) Reset() {
@@ -3668,6 +3672,34 @@ func (x *HealthResponse) GetDamaged() bool {
 		return x.Damaged
 	}
 	return false
+}
+
+func (x *HealthResponse) GetDiskFreeBytes() uint64 {
+	if x != nil && x.DiskFreeBytes != nil {
+		return *x.DiskFreeBytes
+	}
+	return 0
+}
+
+func (x *HealthResponse) GetDiskTotalBytes() uint64 {
+	if x != nil && x.DiskTotalBytes != nil {
+		return *x.DiskTotalBytes
+	}
+	return 0
+}
+
+func (x *HealthResponse) GetSyncP99Micros() uint64 {
+	if x != nil {
+		return x.SyncP99Micros
+	}
+	return 0
+}
+
+func (x *HealthResponse) GetCertificateEndsSeconds() int64 {
+	if x != nil && x.CertificateEndsSeconds != nil {
+		return *x.CertificateEndsSeconds
+	}
+	return 0
 }
 
 type ScrubHealth struct {
@@ -5804,7 +5836,7 @@ const file_api_proto_rawDesc = "" +
 	"\x05clock\x18\x01 \x01(\v2\x17.quorate.api.ClockValueR\x05clock\"A\n" +
 	"\x10ClockSetResponse\x12-\n" +
 	"\x05clock\x18\x01 \x01(\v2\x17.quorate.api.ClockValueR\x05clock\"\x0f\n" +
-	"\rHealthRequest\"\x91\x04\n" +
+	"\rHealthRequest\"\x9a\x06\n" +
 	"\x0eHealthResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12+\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x13.quorate.api.HealthR\x06status\x121\n" +
@@ -5822,7 +5854,14 @@ const file_api_proto_rawDesc = "" +
 	"\n" +
 	"data_bytes\x18\f \x01(\x04R\tdataBytes\x12.\n" +
 	"\x05scrub\x18\r \x01(\v2\x18.quorate.api.ScrubHealthR\x05scrub\x12\x18\n" +
-	"\adamaged\x18\x0e \x01(\bR\adamaged\"\x91\x01\n" +
+	"\adamaged\x18\x0e \x01(\bR\adamaged\x12+\n" +
+	"\x0fdisk_free_bytes\x18\x0f \x01(\x04H\x00R\rdiskFreeBytes\x88\x01\x01\x12-\n" +
+	"\x10disk_total_bytes\x18\x10 \x01(\x04H\x01R\x0ediskTotalBytes\x88\x01\x01\x12&\n" +
+	"\x0fsync_p99_micros\x18\x11 \x01(\x04R\rsyncP99Micros\x12=\n" +
+	"\x18certificate_ends_seconds\x18\x12 \x01(\x03H\x02R\x16certificateEndsSeconds\x88\x01\x01B\x12\n" +
+	"\x10_disk_free_bytesB\x13\n" +
+	"\x11_disk_total_bytesB\x1b\n" +
+	"\x19_certificate_ends_seconds\"\x91\x01\n" +
 	"\vScrubHealth\x12\x18\n" +
 	"\arunning\x18\x01 \x01(\bR\arunning\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x16\n" +
@@ -6333,6 +6372,7 @@ func file_api_proto_init() {
 		(*WatchResponse_Heartbeat)(nil),
 	}
 	file_api_proto_msgTypes[38].OneofWrappers = []any{}
+	file_api_proto_msgTypes[55].OneofWrappers = []any{}
 	file_api_proto_msgTypes[69].OneofWrappers = []any{}
 	file_api_proto_msgTypes[70].OneofWrappers = []any{}
 	file_api_proto_msgTypes[73].OneofWrappers = []any{}
