@@ -39,7 +39,7 @@ install: dist ## Put `quorate` into cargo's bin folder, or into PREFIX/bin, and 
 run: build ## Build, and run a throw-away cluster of three nodes on 127.0.0.1:8001 to 8003 until Ctrl-C
 	@exec "$(CARGO_TARGET_DIR)/release/quorate" dev --nodes 3
 
-test: setup clients ## Run every test, with real clients (grpcurl, ghz, nc, redis-cli, schemathesis) where they can be installed
+test: setup clients ## Run every test, with real clients (grpcurl, ghz, gofakes3, nc, redis-cli, schemathesis) where they can be installed
 	PATH="$(CLIENTS):$$PATH" cargo test --release --all-targets --no-fail-fast
 	cargo test --release --doc
 	cargo check --release --no-default-features --lib

@@ -144,6 +144,26 @@ fn configuration_files_are_accepted() {
     }
 }
 
+/// The night's backup has arguments that the program takes, and asks for the credentials that its Secret gives.
+#[test]
+fn backup_of_kubernetes_is_a_command_that_wants_a_bucket() {
+    let manifest = read("deploy/kubernetes/backup.yml");
+    let (_, arguments) = manifest.split_once("args: [").expect("it has arguments");
+    let arguments = arguments.split_once(']').expect("they end").0.replace("$(BACKUP_NAME)", "job-1");
+    let arguments: Vec<&str> = arguments.split(", ").map(|word| word.trim_matches('"')).collect();
+    let mut command = process::command();
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
+        command.env_remove(name);
+    }
+    let output = command.env("QUORATE_ADDRESS", "127.0.0.1:1").args(&arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+        assert!(said.contains(name) && manifest.contains(&format!("  {name}: ")), "{name}: {said}");
+    }
+    assert!(said.contains("s3://backups/quorate/job-1"), "{said}");
+}
+
 /// Whether a container is healthy follows from the node's answer alone.
 #[tokio::test]
 async fn health_check_of_the_image_asks_the_node() {

@@ -3,14 +3,13 @@
 //! The keys come from lists, for which a majority of each key's replicas answers. Where no node goes on with a list, or this
 //! process is interrupted, the next one begins behind the last key that is safe.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::error::BackupError;
 use super::file::{KeyFile, KeyFileWriter};
-use super::folder::{self, Found, UNFINISHED, Unfinished, progress_of};
+use super::found::{self, Found, progress_of};
 use super::manifest::{Beginning, Manifest, SavedTable};
+use super::place::{List, Place};
 use super::{Progress, line};
 use crate::api;
 #[cfg(feature = "mutants")]
@@ -34,7 +33,7 @@ const PACE_PAUSE_MIN: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub struct Create {
     client: Client,
-    folder: PathBuf,
+    place: Place,
     prefix: String,
     resumes: bool,
     bytes_per_second: Option<u64>,
@@ -43,11 +42,11 @@ pub struct Create {
 }
 
 impl Create {
-    /// A backup of all tables into `folder`, which is new or empty.
-    pub fn new(client: Client, folder: impl Into<PathBuf>) -> Self {
+    /// A backup of all tables into `place`, which is new or empty.
+    pub fn new(client: Client, place: impl Into<Place>) -> Self {
         Self {
             client,
-            folder: folder.into(),
+            place: place.into(),
             prefix: String::new(),
             resumes: false,
             bytes_per_second: None,
@@ -94,25 +93,24 @@ impl Create {
     /// Writes the backup. Whenever this ends early, [`Create::resume`] goes on with what is there.
     ///
     /// # Errors
-    /// When the folder holds something else, is in use or cannot be written, or the cluster does not answer or refuses.
+    /// When the place holds something else, is in use or cannot be written, or the cluster does not answer or refuses.
     pub async fn run(self, on_progress: impl FnMut(Progress)) -> Result<Manifest, BackupError> {
-        let path = self.folder.clone();
-        folder::make(&path)?;
-        let earlier = self.earlier()?;
-        let mut unfinished = Unfinished::open(&path)?;
+        let place = self.place.clone();
+        place.prepare()?;
+        let earlier = self.earlier().await?;
+        let mut list = place.open_list(earlier.as_ref().map_or(0, |(_, files)| 1 + files.len()))?;
         let info = self.client.cluster_info().await?;
         let (beginning, files) = if let Some((beginning, files)) = earlier {
             (self.same(beginning, &info)?, files)
         } else {
             let beginning = self.begin(&info).await?;
-            unfinished.append(&beginning.as_json())?;
-            folder::sync(&path)?;
+            list.append(&beginning.as_json()).await?;
             (beginning, Vec::new())
         };
         let pace = Pace { began: Instant::now(), bytes: 0, bytes_per_second: self.bytes_per_second };
         let versions = VersionText::of_cluster(info.seed);
         let done = progress_of(&files);
-        let mut work = Work { create: self, unfinished, files, done, versions, pace, on_progress };
+        let mut work = Work { create: self, list, files, done, versions, pace, on_progress };
         let mut dropped = Vec::new();
         for table in &beginning.tables {
             if !work.save(table).await? {
@@ -124,31 +122,24 @@ impl Create {
         let of_nodes = work.clock_of_nodes().await?;
         let greatest_clock = work.files.iter().map(|file| file.greatest_clock).fold(of_nodes, Clock::max);
         let written_by = env!("CARGO_PKG_VERSION").to_owned();
-        let Work { unfinished, files, .. } = work;
+        let Work { list, files, .. } = work;
         let manifest = Manifest { beginning, written_by, ended_at: unix_seconds(), greatest_clock, dropped, files };
-        remove_all_but(&path, &manifest.files)?;
-        unfinished.finish(&path, &manifest)?;
+        place.finish(list, &manifest).await?;
         Ok(manifest)
     }
 
-    /// The backup that was interrupted in this folder. An error where the folder has anything else.
-    fn earlier(&self) -> Result<Option<(Beginning, Vec<KeyFile>)>, BackupError> {
-        let path = self.folder.clone();
-        let earlier = match folder::find(&path) {
+    /// The backup that was interrupted in this place. An error where the place has anything else.
+    async fn earlier(&self) -> Result<Option<(Beginning, Vec<KeyFile>)>, BackupError> {
+        let path = self.place.path();
+        let earlier = match found::find(&self.place).await {
             Ok(Found::Whole(_)) => return Err(BackupError::Complete { path }),
-            Ok(Found::Unfinished(_)) if self.resumes => folder::read_unfinished(&path)?,
+            Ok(Found::Unfinished(_)) if self.resumes => found::read_unfinished(&self.place).await?,
             Ok(Found::Unfinished(_)) => return Err(BackupError::Unfinished { path }),
             Err(BackupError::NoBackup { .. }) => None,
             Err(error) => return Err(error),
         };
-        if earlier.is_none() {
-            for entry in fs::read_dir(&path).map_err(BackupError::io("list it", &path))? {
-                let name = entry.map_err(BackupError::io("list it", &path))?.file_name();
-                // A process that was interrupted at once has left the first; the second is part of a file system.
-                if name != UNFINISHED && name != "lost+found" {
-                    return Err(BackupError::NotEmpty { path });
-                }
-            }
+        if earlier.is_none() && self.place.has_files().await? {
+            return Err(BackupError::NotEmpty { path });
         }
         Ok(earlier)
     }
@@ -179,14 +170,14 @@ impl Create {
         } else {
             return Ok(beginning);
         };
-        Err(BackupError::OtherBackup { path: self.folder.clone(), difference })
+        Err(BackupError::OtherBackup { path: self.place.path(), difference })
     }
 }
 
 /// A backup that is under way.
 struct Work<P> {
     create: Create,
-    unfinished: Unfinished,
+    list: List,
     files: Vec<KeyFile>,
     /// What these files have.
     done: Progress,
@@ -198,13 +189,27 @@ struct Work<P> {
 impl<P: FnMut(Progress)> Work<P> {
     /// Saves the keys of a table that are not saved yet. `false` if the table was dropped meanwhile.
     async fn save(&mut self, table: &SavedTable) -> Result<bool, BackupError> {
-        let client = self.create.client.table(&table.name);
         let before = self.files.iter().rev().filter(|file| file.table == table.name);
-        let mut after = before.clone().find_map(|file| file.last.clone());
+        let after = before.clone().find_map(|file| file.last.clone());
         if before.clone().any(|file| file.ends_table) {
             return Ok(true);
         }
         let mut writer: Option<KeyFileWriter> = None;
+        let ended = self.save_into(&mut writer, table, after).await;
+        if let Some(open) = writer {
+            open.abandon().await;
+        }
+        ended
+    }
+
+    /// Saves the keys of a table above `after`. A file that is left in `writer` is not whole.
+    async fn save_into(
+        &mut self,
+        writer: &mut Option<KeyFileWriter>,
+        table: &SavedTable,
+        mut after: Option<String>,
+    ) -> Result<bool, BackupError> {
+        let client = self.create.client.table(&table.name);
         let mut answered_at = Instant::now();
         loop {
             let mut list = client.list(&self.create.prefix).values();
@@ -223,11 +228,11 @@ impl<P: FnMut(Progress)> Work<P> {
                             Ok(false) => {}
                             Err(error) => break error,
                         }
-                        let writer = match writer {
-                            Some(writer) => writer,
+                        let last = match writer.take() {
+                            Some(last) => last,
                             None => self.begin_file(table, after)?,
                         };
-                        self.end_file(writer, true)?;
+                        self.end_file(last, true).await?;
                         return Ok(true);
                     }
                 };
@@ -240,17 +245,15 @@ impl<P: FnMut(Progress)> Work<P> {
                 let clock =
                     version.ballot.as_ref().map_or(version.stamp.clock, |ballot| ballot.clock.max(version.stamp.clock));
                 let line = line::as_json(&listed).to_string();
-                let mut open = match writer.take() {
+                let open = match writer {
                     Some(open) => open,
-                    None => self.begin_file(table, after.take())?,
+                    None => writer.insert(self.begin_file(table, after.take())?),
                 };
                 after = Some(listed.key.clone());
-                open.append(listed.key, clock, &line)?;
+                open.append(listed.key, clock, &line).await?;
                 self.tell(Some(&open.content));
-                if open.content.bytes >= self.create.file_bytes_max {
-                    self.end_file(open, false)?;
-                } else {
-                    writer = Some(open);
+                if let Some(full) = writer.take_if(|open| open.content.bytes >= self.create.file_bytes_max) {
+                    self.end_file(full, false).await?;
                 }
                 self.pace.spend(line.len() as u64).await;
                 answered_at = Instant::now();
@@ -297,12 +300,12 @@ impl<P: FnMut(Progress)> Work<P> {
     }
 
     fn begin_file(&self, table: &SavedTable, after: Option<String>) -> Result<KeyFileWriter, BackupError> {
-        KeyFileWriter::begin(&self.create.folder, self.files.len() + 1, &table.name, after)
+        KeyFileWriter::begin(&self.create.place, self.files.len() + 1, &table.name, after)
     }
 
-    fn end_file(&mut self, writer: KeyFileWriter, ends_table: bool) -> Result<(), BackupError> {
-        let file = writer.finish(ends_table)?;
-        self.unfinished.append(&file.as_json())?;
+    async fn end_file(&mut self, writer: KeyFileWriter, ends_table: bool) -> Result<(), BackupError> {
+        let file = writer.finish(ends_table).await?;
+        self.list.append(&file.as_json()).await?;
         self.done.keys += file.keys;
         self.done.bytes += file.bytes;
         self.done.files += 1;
@@ -350,18 +353,6 @@ impl Pace {
 
 fn node_ids(info: &api::ClusterInfoResponse) -> Vec<String> {
     info.storage_nodes.iter().map(|node| node.id.clone()).collect()
-}
-
-/// Removes files of keys that are no part of the backup: of tables that were dropped, or never ended.
-fn remove_all_but(path: &Path, files: &[KeyFile]) -> Result<(), BackupError> {
-    for entry in fs::read_dir(path).map_err(BackupError::io("list it", path))? {
-        let entry = entry.map_err(BackupError::io("list it", path))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("keys-") && files.iter().all(|file| file.name != name) {
-            fs::remove_file(entry.path()).map_err(BackupError::io("remove it", &entry.path()))?;
-        }
-    }
-    Ok(())
 }
 
 fn unix_seconds() -> u64 {

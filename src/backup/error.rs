@@ -18,40 +18,50 @@ pub enum BackupError {
         /// The system's reason.
         error: io::Error,
     },
-    /// The folder for a new backup holds something else.
-    #[error("{path} is not empty, and holds no backup: name a new folder")]
+    /// A bucket cannot be used.
+    #[error("{path}: {problem}")]
+    Bucket {
+        /// The bucket, or the object.
+        path: PathBuf,
+        /// What is wrong, and what mends it.
+        problem: String,
+        /// Whether the same command may succeed later.
+        may_pass: bool,
+    },
+    /// The place for a new backup holds something else.
+    #[error("{path} is not empty, and holds no backup: give a new name")]
     NotEmpty {
-        /// The folder.
+        /// The folder, or the bucket with its prefix.
         path: PathBuf,
     },
-    /// The folder for a new backup holds a whole one.
-    #[error("{path} holds a whole backup: name a new folder")]
+    /// The place for a new backup holds a whole one.
+    #[error("{path} holds a whole backup: give a new name")]
     Complete {
-        /// The folder.
+        /// The folder, or the bucket with its prefix.
         path: PathBuf,
     },
-    /// The folder holds a backup that was interrupted.
+    /// The place holds a backup that was interrupted.
     #[error("{path} holds a backup that is not finished: `backup create --resume` goes on with it")]
     Unfinished {
-        /// The folder.
+        /// The folder, or the bucket with its prefix.
         path: PathBuf,
     },
-    /// The folder holds no backup.
+    /// The place holds no backup.
     #[error("{path} holds no backup: a whole one has a file manifest.json")]
     NoBackup {
-        /// The folder.
+        /// The folder, or the bucket with its prefix.
         path: PathBuf,
     },
     /// Another process writes the backup.
     #[error("{path} is in use by another `backup create`: wait for its end")]
     InUse {
-        /// The folder.
+        /// The folder, or the bucket with its prefix.
         path: PathBuf,
     },
     /// The backup that was interrupted is not the one that was asked for.
-    #[error("{path} holds the beginning of another backup ({difference}): name a new folder")]
+    #[error("{path} holds the beginning of another backup ({difference}): give a new name")]
     OtherBackup {
-        /// The folder.
+        /// The folder, or the bucket with its prefix.
         path: PathBuf,
         /// What differs.
         difference: String,

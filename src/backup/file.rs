@@ -1,26 +1,22 @@
 //! A file of a backup: the keys of one range of one table, in order, a line each.
 //!
-//! Invariant: a file under its own name is whole and durable. One that is being written has another name.
+//! Invariant: a file under its own name is whole and durable. One that is being written is not seen under that name.
 
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, Read as _};
+use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::error::BackupError;
-use super::folder::{private, sync};
 use super::line::{LINE_BYTES_MAX, Line};
+use super::place::{Place, Writer};
 use crate::types::Clock;
-
-/// What the end of a name says while the file is being written.
-const NEW: &str = ".new";
 
 /// A file, and what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyFile {
-    /// Its name in the folder.
+    /// Its name in the folder or the bucket.
     pub name: String,
     /// The table of its keys.
     pub table: String,
@@ -58,7 +54,7 @@ impl KeyFile {
     pub(super) fn from_json(json: &Json) -> Option<Self> {
         let text = |name: &str| Some(json.get(name)?.as_str()?.to_owned());
         let name = text("name")?;
-        // A name leads nowhere but into the folder.
+        // A name leads nowhere but into the place.
         let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
         if !is_plain || name.starts_with('.') {
             return None;
@@ -77,10 +73,10 @@ impl KeyFile {
     }
 
     /// Reads the whole file, and checks it against what is said of it.
-    pub(super) fn verify(&self, folder: &Path, prefix: &str) -> Result<(), BackupError> {
-        let mut reader = KeyFileReader::open(self, folder)?;
+    pub(super) async fn verify(&self, place: &Place, prefix: &str) -> Result<(), BackupError> {
+        let mut reader = KeyFileReader::open(self, place).await?;
         let mut last = self.after.clone();
-        while let Some(line) = reader.next()? {
+        while let Some((line, _)) = reader.next()? {
             if last.as_ref().is_some_and(|last| *last >= line.key) {
                 return Err(BackupError::damaged(
                     &reader.path,
@@ -110,20 +106,16 @@ pub(super) fn clock_from_json(json: &Json) -> Option<Clock> {
 
 /// A file that is being written.
 pub(super) struct KeyFileWriter {
-    folder: PathBuf,
-    new_path: PathBuf,
-    file: BufWriter<File>,
+    writer: Writer,
     hash: Box<Xxh3>,
     pub(super) content: KeyFile,
 }
 
 impl KeyFileWriter {
     /// Begins the file with this number. One that was begun before is written anew.
-    pub(super) fn begin(folder: &Path, number: usize, table: &str, after: Option<String>) -> Result<Self, BackupError> {
-        let name = format!("keys-{number:06}.jsonl");
-        let new_path = folder.join(format!("{name}{NEW}"));
-        let file =
-            private().write(true).truncate(true).open(&new_path).map_err(BackupError::io("create it", &new_path))?;
+    pub(super) fn begin(place: &Place, number: usize, table: &str, after: Option<String>) -> Result<Self, BackupError> {
+        let name = place.file_name(number);
+        let writer = place.begin(&name)?;
         let content = KeyFile {
             name,
             table: table.to_owned(),
@@ -135,14 +127,13 @@ impl KeyFileWriter {
             checksum: 0,
             greatest_clock: Clock::default(),
         };
-        let file = BufWriter::with_capacity(256 << 10, file);
-        Ok(Self { folder: folder.to_path_buf(), new_path, file, hash: Box::new(Xxh3::new()), content })
+        Ok(Self { writer, hash: Box::new(Xxh3::new()), content })
     }
 
     /// Appends a key. `line` is its text without the line's end.
-    pub(super) fn append(&mut self, key: String, clock: Clock, line: &str) -> Result<(), BackupError> {
+    pub(super) async fn append(&mut self, key: String, clock: Clock, line: &str) -> Result<(), BackupError> {
         for part in [line.as_bytes(), b"\n"] {
-            self.file.write_all(part).map_err(BackupError::io("write it", &self.new_path))?;
+            self.writer.write(part).await?;
             self.hash.update(part);
             self.content.bytes += part.len() as u64;
         }
@@ -153,49 +144,32 @@ impl KeyFileWriter {
     }
 
     /// Makes the file durable, and gives it its name.
-    pub(super) fn finish(self, ends_table: bool) -> Result<KeyFile, BackupError> {
-        let Self { folder, new_path, file, hash, content } = self;
-        let file = file.into_inner().map_err(|error| BackupError::io("write it", &new_path)(error.into_error()))?;
-        file.sync_all().map_err(BackupError::io("sync it", &new_path))?;
-        fs::rename(&new_path, folder.join(&content.name)).map_err(BackupError::io("rename it", &new_path))?;
-        sync(&folder)?;
+    pub(super) async fn finish(self, ends_table: bool) -> Result<KeyFile, BackupError> {
+        let Self { writer, hash, content } = self;
+        writer.finish().await?;
         Ok(KeyFile { ends_table, checksum: hash.digest128(), ..content })
+    }
+
+    /// Gives the file up.
+    pub(super) async fn abandon(self) {
+        self.writer.abandon().await;
     }
 }
 
-/// Reads the lines of a file, whose checksum it has compared first.
+/// Reads the lines of a file, whose checksum was compared first.
 pub(super) struct KeyFileReader {
     path: PathBuf,
-    lines: BufReader<File>,
+    lines: Box<dyn BufRead + Send>,
     keys: u64,
 }
 
 impl KeyFileReader {
-    pub(super) fn open(content: &KeyFile, folder: &Path) -> Result<Self, BackupError> {
-        let path = folder.join(&content.name);
-        let open = || File::open(&path).map_err(BackupError::io("open it", &path));
-        let (mut file, mut hash, mut bytes) = (open()?, Xxh3::new(), 0_u64);
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            let read = file.read(&mut buffer).map_err(BackupError::io("read it", &path))?;
-            if read == 0 {
-                break;
-            }
-            hash.update(&buffer[..read]);
-            bytes += read as u64;
-        }
-        if bytes != content.bytes {
-            let problem = format!("it has {bytes} bytes, and the manifest says {}", content.bytes);
-            return Err(BackupError::damaged(&path, problem));
-        }
-        if hash.digest128() != content.checksum {
-            return Err(BackupError::damaged(&path, "its checksum is not the one of the manifest"));
-        }
-        Ok(Self { lines: BufReader::with_capacity(256 << 10, open()?), path, keys: 0 })
+    pub(super) async fn open(content: &KeyFile, place: &Place) -> Result<Self, BackupError> {
+        Ok(Self { path: place.path_of(&content.name), lines: place.open(content).await?, keys: 0 })
     }
 
-    /// The next line; `None` at the end.
-    pub(super) fn next(&mut self) -> Result<Option<Line>, BackupError> {
+    /// The next line and its bytes; `None` at the end.
+    pub(super) fn next(&mut self) -> Result<Option<(Line, u64)>, BackupError> {
         let mut text = Vec::new();
         let mut limited = (&mut self.lines).take(LINE_BYTES_MAX);
         let bytes = limited.read_until(b'\n', &mut text).map_err(BackupError::io("read it", &self.path))?;
@@ -204,6 +178,6 @@ impl KeyFileReader {
         }
         self.keys += 1;
         let damaged = |problem| BackupError::damaged(&self.path, format!("line {}: {problem}", self.keys));
-        Line::parse(&text).map(Some).map_err(damaged)
+        Line::parse(&text).map(|line| Some((line, bytes as u64))).map_err(damaged)
     }
 }

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::Progress;
 use super::error::BackupError;
 use super::file::{KeyFile, clock_as_json, clock_from_json};
-use super::folder::progress_of;
+use super::found::progress_of;
 use super::line::ttl_json;
 use crate::client::TableInfo;
 use crate::types::Clock;

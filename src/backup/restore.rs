@@ -4,7 +4,6 @@
 //! gets a version that the old cluster never gave. Keys are written as clients write them. To write one twice does no harm, as
 //! nobody else writes yet.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -13,7 +12,8 @@ use super::error::BackupError;
 use super::file::{KeyFile, KeyFileReader};
 use super::line::Line;
 use super::manifest::{Manifest, SavedTable};
-use super::{Progress, folder};
+use super::place::Place;
+use super::{Progress, found};
 use crate::client::{Client, ClientError, Write};
 use crate::types::DEFAULT_TABLE;
 
@@ -32,7 +32,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 pub struct Restore {
     client: Client,
-    folder: PathBuf,
+    place: Place,
     force: bool,
     from_file: Option<usize>,
     retry_for: Duration,
@@ -48,9 +48,9 @@ pub struct Restored {
 }
 
 impl Restore {
-    /// Writes the backup in `folder` into the cluster of `client`.
-    pub fn new(client: Client, folder: impl Into<PathBuf>) -> Self {
-        Self { client, folder: folder.into(), force: false, from_file: None, retry_for: RETRY_FOR }
+    /// Writes the backup in `place` into the cluster of `client`.
+    pub fn new(client: Client, place: impl Into<Place>) -> Self {
+        Self { client, place: place.into(), force: false, from_file: None, retry_for: RETRY_FOR }
     }
 
     /// Writes into a cluster that has keys, or whose versions may be those of the old one.
@@ -80,7 +80,7 @@ impl Restore {
     /// When the backup is damaged, the cluster is not one for it, or no majority answers. [`BackupError::Interrupted`] says
     /// where to go on.
     pub async fn run(self, mut on_progress: impl FnMut(Progress)) -> Result<Restored, BackupError> {
-        let manifest = folder::whole(&self.folder)?;
+        let manifest = found::whole(&self.place).await?;
         let files = manifest.files.len();
         let first = self.from_file.unwrap_or(1);
         if first == 0 || first > files.max(1) {
@@ -151,19 +151,22 @@ impl Restore {
         on_progress: &mut impl FnMut(Progress),
     ) -> Result<(), BackupError> {
         let client = self.client.table(&file.table);
-        let mut reader = KeyFileReader::open(file, &self.folder)?;
+        let mut reader = KeyFileReader::open(file, &self.place).await?;
         let mut writes: JoinSet<Result<Progress, ClientError>> = JoinSet::new();
         let mut following = reader.next()?;
         while following.is_some() || !writes.is_empty() {
-            let (mut batch, mut bytes) = (Vec::new(), 0);
+            let (mut batch, mut bytes, mut bytes_of_lines) = (Vec::new(), 0, 0);
             // A value that does not fit goes alone.
-            while let Some(line) = following.take_if(|line| fits(&batch, bytes, line)) {
+            while let Some((line, bytes_of_line)) = following.take_if(|(line, _)| fits(&batch, bytes, line)) {
                 bytes += line.value.bytes().len();
+                bytes_of_lines += bytes_of_line;
                 batch.push(line);
                 following = reader.next()?;
             }
             if !batch.is_empty() {
-                writes.spawn(write(client.clone(), batch, self.retry_for));
+                let written = Progress { keys: batch.len() as u64, bytes: bytes_of_lines, files: 0 };
+                let write = write(client.clone(), batch, self.retry_for);
+                writes.spawn(async move { write.await.map(|()| written) });
             }
             while writes.len() >= BATCHES_IN_FLIGHT || following.is_none() && !writes.is_empty() {
                 let Some(written) = writes.join_next().await else { break };
@@ -183,10 +186,8 @@ fn fits(batch: &[Line], bytes: usize, line: &Line) -> bool {
 }
 
 /// Writes some keys, again for `retry_for` where that may help.
-async fn write(client: Client, mut lines: Vec<Line>, retry_for: Duration) -> Result<Progress, ClientError> {
+async fn write(client: Client, mut lines: Vec<Line>, retry_for: Duration) -> Result<(), ClientError> {
     let began = Instant::now();
-    let bytes = lines.iter().map(|line| line.value.bytes().len() as u64).sum();
-    let written = Progress { keys: lines.len() as u64, bytes, files: 0 };
     loop {
         let writes: Vec<Write> = lines.iter().map(|line| Write::Set(set(&client, line))).collect();
         let outcomes = match client.batch_write(writes).await {
@@ -208,7 +209,7 @@ async fn write(client: Client, mut lines: Vec<Line>, retry_for: Duration) -> Res
             }
         }
         if left.is_empty() {
-            return Ok(written);
+            return Ok(());
         }
         lines = left;
         tokio::time::sleep(RETRY_PAUSE).await;

@@ -1,9 +1,10 @@
-//! `quorate backup`: write the keys of all tables into files, look at them, and write them into a new cluster.
+//! `quorate backup`: write the keys of all tables into files of a folder or a bucket, look at them, and write them into a new
+//! cluster.
 
 use std::cell::Cell;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
@@ -16,7 +17,7 @@ use super::serve::shutdown_on_signal;
 use super::status::bytes_text;
 use super::transfer::progress;
 use super::{CliError, Exit, Global};
-use crate::backup::{self, BackupError, Create as NewBackup, Found, Manifest, Progress, Restore as NewRestore};
+use crate::backup::{self, BackupError, Create as NewBackup, Found, Manifest, Place, Progress, Restore as NewRestore};
 
 /// Where no terminal shows a bar, a line tells so often how far it is.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
@@ -26,6 +27,9 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// A backup is a folder of files of JSON lines with checksums, and a manifest that is written last. Each record in it is what
 /// get would have answered at one moment between its beginning and its end. It is no moment of the whole cluster.
 ///
+/// In place of a folder, s3://BUCKET/PREFIX is a bucket of S3, or of a store with the same interface. AWS_ACCESS_KEY_ID,
+/// AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL say how it is reached.
+///
 /// Never copy the data folder of a node in place of a backup: a node that comes back with an old folder is refused.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -33,7 +37,8 @@ EXAMPLES:
   quorate backup create /backups/monday
   quorate backup verify /backups/monday
   quorate backup inspect /backups/monday
-  quorate --address new:8001 backup restore /backups/monday")]
+  quorate --address new:8001 backup restore /backups/monday
+  AWS_REGION=eu-central-1 quorate backup create s3://backups/quorate/monday")]
 pub(super) struct Backup {
     #[command(subcommand)]
     command: Command,
@@ -47,7 +52,7 @@ enum Command {
     Restore(Restore),
 }
 
-/// Write a backup into a new folder
+/// Write a backup into a new folder, or a bucket
 ///
 /// Asks nodes as any client does, with one list at a time. Clients go on meanwhile, and so does the backup while a minority of
 /// the nodes is away. Where it is interrupted, --resume goes on behind the last file that is whole.
@@ -58,11 +63,12 @@ EXAMPLES:
   quorate backup create /backups/monday --resume
   quorate backup create /backups/users --prefix user:
   quorate backup create /backups/monday --bytes-per-second 10000000
-  quorate backup create /backups/monday --json | jq .epoch_floor")]
+  quorate backup create /backups/monday --json | jq .epoch_floor
+  quorate backup create s3://backups/quorate/monday")]
 struct Create {
-    /// The folder, which is new or empty
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    /// The folder or s3://BUCKET/PREFIX, which is new or empty
+    #[arg(value_name = "PLACE")]
+    place: OsString,
     /// Save only keys that begin with this, of each table
     #[arg(long)]
     prefix: Option<String>,
@@ -84,9 +90,9 @@ EXAMPLES:
   quorate backup inspect /backups/monday
   quorate backup inspect /backups/monday --json | jq .epoch_floor")]
 struct Inspect {
-    /// The folder
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    /// The folder, or s3://BUCKET/PREFIX
+    #[arg(value_name = "PLACE")]
+    place: OsString,
 }
 
 /// Read a whole backup, and compare it with its checksums
@@ -97,9 +103,9 @@ struct Inspect {
 EXAMPLES:
   quorate backup verify /backups/monday")]
 struct Verify {
-    /// The folder
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    /// The folder, or s3://BUCKET/PREFIX
+    #[arg(value_name = "PLACE")]
+    place: OsString,
 }
 
 /// Write a backup into a new cluster
@@ -116,9 +122,9 @@ EXAMPLES:
   quorate --address new:8001 backup restore /backups/monday
   quorate --address new:8001 backup restore /backups/monday --from-file 12")]
 struct Restore {
-    /// The folder
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    /// The folder, or s3://BUCKET/PREFIX
+    #[arg(value_name = "PLACE")]
+    place: OsString,
     /// Write into a cluster that has keys, or an epoch_floor that is too small
     #[arg(long)]
     force: bool,
@@ -135,8 +141,8 @@ impl Backup {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, CliError> {
         match self.command {
             Command::Create(create) => create.run(global).await,
-            Command::Inspect(inspect) => inspect.run(global),
-            Command::Verify(verify) => verify.run(global),
+            Command::Inspect(inspect) => inspect.run(global).await,
+            Command::Verify(verify) => verify.run(global).await,
             Command::Restore(restore) => restore.run(global).await,
         }
     }
@@ -144,23 +150,26 @@ impl Backup {
 
 impl Create {
     async fn run(self, global: &Global) -> Result<Exit, CliError> {
-        refuse_bucket(&self.folder)?;
+        let place = Place::parse(&self.place)?;
         let mut shown = Shown::new("saved");
-        let create = NewBackup::new(global.client()?, &self.folder)
+        let create = NewBackup::new(global.client()?, &place)
             .prefix(self.prefix.unwrap_or_default())
             .resume(self.resume)
             .bytes_per_second(self.bytes_per_second);
         let ended = create.run(|progress| shown.tell(progress)).await;
         shown.bar.finish_and_clear();
-        let manifest = ended.map_err(|error| {
-            let error = CliError::from(error);
-            // Where nothing has begun, there is nothing to go on with.
-            if error.exit == Exit::NotDone && backup::is_unfinished(&self.folder) {
-                CliError { message: error.message + "\n--resume goes on where it ended", ..error }
-            } else {
-                error
+        let manifest = match ended {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                let error = CliError::from(error);
+                // Where nothing has begun, there is nothing to go on with.
+                return Err(if error.exit == Exit::NotDone && place.is_unfinished().await {
+                    CliError { message: error.message + "\n--resume goes on where it ended", ..error }
+                } else {
+                    error
+                });
             }
-        })?;
+        };
         if global.json {
             report(&format!("{}\n", manifest.summary()), "done");
         } else {
@@ -171,17 +180,16 @@ impl Create {
 }
 
 impl Inspect {
-    fn run(self, global: &Global) -> Result<Exit, CliError> {
-        refuse_bucket(&self.folder)?;
-        match backup::find(&self.folder)? {
+    async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        match backup::find(Place::parse(&self.place)?).await? {
             Found::Whole(manifest) if global.json => print_json(&manifest.summary())?,
             Found::Whole(manifest) => print(as_text(&manifest).as_bytes())?,
-            Found::Unfinished(Progress { keys, bytes, files }) => {
+            Found::Unfinished(progress) => {
+                let Progress { keys, bytes, files } = progress;
                 if global.json {
                     print_json(&json!({ "unfinished": true, "keys": keys, "bytes": bytes, "files": files }))?;
                 } else {
-                    let size = bytes_text(bytes);
-                    print(format!("unfinished: {keys} keys in {files} files, {size}\n").as_bytes())?;
+                    print(format!("unfinished: {}\n", size_text(progress)).as_bytes())?;
                 }
                 return Ok(Exit::BadInput);
             }
@@ -191,10 +199,10 @@ impl Inspect {
 }
 
 impl Verify {
-    fn run(self, global: &Global) -> Result<Exit, CliError> {
-        refuse_bucket(&self.folder)?;
+    async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        let place = Place::parse(&self.place)?;
         let mut shown = Shown::new("verified");
-        let ended = backup::verify(&self.folder, |progress| shown.tell(progress));
+        let ended = backup::verify(place, |progress| shown.tell(progress)).await;
         shown.bar.finish_and_clear();
         match ended {
             Ok(manifest) => {
@@ -202,7 +210,7 @@ impl Verify {
                 if global.json {
                     print_json(&json!({ "ok": true, "keys": keys, "bytes": bytes, "files": files }))?;
                 } else {
-                    print(format!("ok: {keys} keys in {files} files, {}\n", bytes_text(bytes)).as_bytes())?;
+                    print(format!("ok: {}\n", size_text(manifest.size())).as_bytes())?;
                 }
                 Ok(Exit::Done)
             }
@@ -218,10 +226,10 @@ impl Verify {
 
 impl Restore {
     async fn run(self, global: &Global) -> Result<Exit, CliError> {
-        refuse_bucket(&self.folder)?;
+        let place = Place::parse(&self.place)?;
         let told_to_end = shutdown_on_signal()?;
         let (mut shown, done) = (Shown::new("restored"), Cell::new(0));
-        let mut restore = NewRestore::new(global.client()?, &self.folder).force(self.force);
+        let mut restore = NewRestore::new(global.client()?, place).force(self.force);
         if let Some(number) = self.from_file {
             restore = restore.from_file(usize::try_from(number).unwrap_or(usize::MAX));
         }
@@ -245,7 +253,8 @@ impl Restore {
         if global.json {
             report(&format!("{}\n", json!({ "keys": keys, "files": files, "tables": tables })), "done");
         } else {
-            say(&format!("{keys} keys of {tables} tables restored from {files} files"));
+            let (keys, files) = (counted(keys, "key"), counted(files, "file"));
+            say(&format!("{keys} of {} restored from {files}", counted(tables as u64, "table")));
         }
         Ok(Exit::Done)
     }
@@ -258,9 +267,11 @@ impl From<BackupError> for CliError {
             BackupError::Client(error) => error.into(),
             BackupError::Interrupted { error, .. } => Self { message, ..Self::from(*error) },
             BackupError::Io { error, .. } if is_of_name(&error) => Self::bad_input(message),
+            BackupError::Bucket { may_pass: false, .. } => Self::bad_input(message),
             BackupError::BadAnswer { .. }
             | BackupError::InUse { .. }
             | BackupError::TooFewClocks { .. }
+            | BackupError::Bucket { .. }
             | BackupError::Io { .. } => Self::not_done(message),
             BackupError::OtherSettings { .. } => Self { exit: Exit::ConditionFailed, message },
             BackupError::NotEmpty { .. }
@@ -307,24 +318,24 @@ impl Shown {
         if self.bar.is_hidden() && self.told_at.elapsed() >= TOLD_EVERY {
             self.told_at = Instant::now();
             let Progress { keys, bytes, files } = progress;
-            say(&format!("{keys} keys {}, {} in {files} whole files", self.what, bytes_text(bytes)));
+            let (keys, files) = (counted(keys, "key"), counted(files, "whole file"));
+            say(&format!("{keys} {}, {}, {files}", self.what, bytes_text(bytes)));
         }
     }
 }
 
-/// Backups go into folders alone. A bucket would be taken for a folder of that name.
-fn refuse_bucket(folder: &Path) -> Result<(), CliError> {
-    let text = folder.to_string_lossy();
-    if text.split_once("://").is_some() {
-        let problem = format!("{text}: buckets are not supported yet: give a folder, and copy its files to the bucket");
-        return Err(CliError::bad_input(problem));
-    }
-    Ok(())
+/// So many of a thing, such as "1 key" and "2 keys".
+fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Such as "2 keys in 1 file, 190 B".
+fn size_text(Progress { keys, bytes, files }: Progress) -> String {
+    format!("{} in {}, {}", counted(keys, "key"), counted(files, "file"), bytes_text(bytes))
 }
 
 fn as_text(manifest: &Manifest) -> String {
     let json = manifest.summary();
-    let Progress { keys, bytes, files } = manifest.size();
     let cluster = &json["cluster"];
     let ids: Vec<&str> = cluster["node_ids"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
     let mut text = String::new();
@@ -340,11 +351,11 @@ fn as_text(manifest: &Manifest) -> String {
     if !manifest.beginning.prefix.is_empty() {
         let _ = writeln!(text, "prefix: {}", on_a_line(&manifest.beginning.prefix));
     }
-    let _ = writeln!(text, "size: {keys} keys in {files} files, {}", bytes_text(bytes));
+    let _ = writeln!(text, "size: {}", size_text(manifest.size()));
     for table in json["tables"].as_array().into_iter().flatten() {
         let name = on_a_line(table["table"].as_str().unwrap_or_default());
         let size = bytes_text(table["bytes"].as_u64().unwrap_or_default());
-        let _ = writeln!(text, "table {name}: {} keys, {size}", table["keys"]);
+        let _ = writeln!(text, "table {name}: {}, {size}", counted(table["keys"].as_u64().unwrap_or_default(), "key"));
     }
     for name in &manifest.dropped {
         let _ = writeln!(text, "table {}: dropped meanwhile, and not saved", on_a_line(name));
@@ -384,10 +395,8 @@ mod tests {
     }
 
     #[test]
-    fn bucket_is_refused_before_a_folder_is_made_of_it() {
-        let error = refuse_bucket(Path::new("s3://bucket/monday")).unwrap_err();
-        assert_eq!(error.exit, Exit::BadInput);
-        assert!(error.message.contains("not supported yet"), "{}", error.message);
-        assert_eq!(refuse_bucket(Path::new("/backups/monday")), Ok(()));
+    fn one_is_no_plural() {
+        assert_eq!(size_text(Progress { keys: 1, bytes: 90, files: 1 }), "1 key in 1 file, 90 B");
+        assert_eq!(size_text(Progress { keys: 2, bytes: 90, files: 0 }), "2 keys in 0 files, 90 B");
     }
 }

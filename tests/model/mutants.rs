@@ -33,7 +33,7 @@ const STATES_MAX: usize = 800_000;
 /// tests/regressions/conditional.rs.
 ///
 /// No node of a model repairs: the simulation and tests/regressions/repair.rs find what breaks its rules. Backups are made by
-/// clients: tests/backup.rs finds what breaks their rules. No cluster of a model has a floor: tests/regressions/epoch_floor.rs does. No
+/// clients: tests/backup/main.rs finds what breaks their rules. No cluster of a model has a floor: tests/regressions/epoch_floor.rs does. No
 /// node of a model has a weight or a zone: the simulation and a test in src/protocol/placement/tests/sites.rs do.
 const OUT_OF_REACH: [Mutant; 69] = [
     Mutant::OtherSitesKeepPlacement,

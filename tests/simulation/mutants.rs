@@ -35,7 +35,7 @@ const UNWATCHED_MEMBERS_SEEDS_MAX: u64 = 100;
 /// followed by the comparison with that replica. tests/regressions/repair.rs finds both. Rules about deletions that are forgotten
 /// need late messages beside whole rounds: tests/regressions/tombstones.rs plays one schedule for each. Nodes that all ignore zones
 /// agree, and no zone fails as a whole: a test in src/protocol/placement/tests/sites.rs finds it. Backups are made by clients:
-/// tests/backup.rs finds what breaks their rules. No simulated cluster has a floor: tests/regressions/epoch_floor.rs does.
+/// tests/backup/main.rs finds what breaks their rules. No simulated cluster has a floor: tests/regressions/epoch_floor.rs does.
 const OUT_OF_REACH: [Mutant; 26] = [
     Mutant::BackupFromOneReplica,
     Mutant::RestoreBelowOldClock,

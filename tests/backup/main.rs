@@ -5,6 +5,8 @@
 #![cfg(all(feature = "server", unix))]
 #![cfg_attr(feature = "mutants", allow(clippy::large_futures, reason = "a test of its own"))]
 
+mod bucket;
+#[path = "../testkit/mod.rs"]
 mod testkit;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -328,7 +330,7 @@ async fn command_saves_shows_verifies_and_restores() {
         (&["backup", "create", name][..], "holds a whole backup"),
         (&["backup", "create", cluster.dir().to_str().unwrap()], "not empty"),
         (&["backup", "inspect", cluster.dir().to_str().unwrap()], "holds no backup"),
-        (&["backup", "create", "s3://bucket/x"], "not supported yet"),
+        (&["backup", "create", "gs://bucket/x"], "only buckets of S3 are taken"),
         (&["backup", "create", "/dev/full"], "/dev/full"),
         (&["backup", "verify", "/dev/full"], "/dev/full"),
         (&["backup", "restore", name], "epoch_floor is 0"),
@@ -418,7 +420,7 @@ async fn backup_that_was_killed_goes_on_where_it_ended() {
     assert!(before > 2 && files_before > 1 && manifest.files.len() > files_before, "{before}: {files_before}");
     assert_eq!(saved(&folder, &manifest, "default").len(), 200);
     assert_eq!((manifest.dropped.as_slice(), manifest.size().keys), (&["later".to_owned()][..], 200));
-    quorate::backup::verify(&folder, |_| {}).unwrap();
+    quorate::backup::verify(&folder, |_| {}).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
