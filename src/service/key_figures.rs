@@ -123,10 +123,15 @@ impl KeyFigures {
 
     /// The slowest operations of the last hour, the slowest first.
     pub(crate) fn slowest(&self, now: Instant) -> Vec<Slow> {
+        self.forget_old(now);
+        lock(&self.slowest).clone()
+    }
+
+    /// Forgets what ended more than an hour ago.
+    pub(crate) fn forget_old(&self, now: Instant) {
         let mut slowest = lock(&self.slowest);
         slowest.retain(|slow| now.saturating_duration_since(slow.ended) < KEPT_FOR);
         self.set_floor(&slowest);
-        slowest.clone()
     }
 
     fn set_floor(&self, slowest: &[Slow]) {

@@ -11,7 +11,7 @@ mod view;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -90,6 +90,8 @@ impl Page {
             }
             if number.is_multiple_of(looks_for_each_sample) {
                 self.history.sample(node.metrics());
+                // Old ones make room, or a slow hour would hide what is slow after it.
+                self.service.key_figures().forget_old(Instant::now());
             }
         }
     }
