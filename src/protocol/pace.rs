@@ -20,7 +20,12 @@ pub(super) struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { keys_until: Time::default(), bytes_until: Time::default(), is_ahead: false, value_bytes: REPAIR_VALUE_BYTES_GUESSED }
+        Self {
+            keys_until: Time::default(),
+            bytes_until: Time::default(),
+            is_ahead: false,
+            value_bytes: REPAIR_VALUE_BYTES_GUESSED,
+        }
     }
 }
 
