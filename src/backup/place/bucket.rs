@@ -190,7 +190,7 @@ impl Bucket {
         let store = Arc::clone(&self.store) as Arc<dyn ObjectStore>;
         let writer = BufWriter::with_capacity(store, self.location(name), PART_BYTES);
         ObjectWriter {
-            writer: writer.with_max_concurrency(PARTS_IN_FLIGHT),
+            writer: Box::new(writer.with_max_concurrency(PARTS_IN_FLIGHT)),
             block: BytesMut::new(),
             path: self.path(name),
             bucket: self.bucket.clone(),
@@ -220,7 +220,8 @@ fn line_name(number: usize) -> String {
 
 /// An object that is being written. Nobody sees it before it is whole.
 pub(in crate::backup) struct ObjectWriter {
-    writer: BufWriter,
+    /// Boxed, as it is far larger than the writer of a folder.
+    writer: Box<BufWriter>,
     /// What was not handed over yet: lines are short.
     block: BytesMut,
     path: PathBuf,
