@@ -107,10 +107,17 @@ impl Create {
             list.append(&beginning.as_json()).await?;
             (beginning, Vec::new())
         };
-        let pace = Pace { began: Instant::now(), bytes: 0, bytes_per_second: self.bytes_per_second };
         let versions = VersionText::of_cluster(info.seed);
         let done = progress_of(&files);
-        let mut work = Work { create: self, list, files, done, versions, pace, on_progress };
+        let mut work = Work {
+            pace: Pace { began: Instant::now(), bytes: 0, bytes_per_second: self.bytes_per_second },
+            create: self,
+            list,
+            files,
+            done,
+            versions,
+            on_progress,
+        };
         let mut dropped = Vec::new();
         for table in &beginning.tables {
             if !work.save(table).await? {
@@ -228,11 +235,11 @@ impl<P: FnMut(Progress)> Work<P> {
                             Ok(false) => {}
                             Err(error) => break error,
                         }
-                        let last = match writer.take() {
-                            Some(last) => last,
+                        let whole = match writer.take() {
+                            Some(whole) => whole,
                             None => self.begin_file(table, after)?,
                         };
-                        self.end_file(last, true).await?;
+                        self.end_file(whole, true).await?;
                         return Ok(true);
                     }
                 };

@@ -490,8 +490,8 @@ fn renewed_certificate_has_a_new_key_and_the_hosts_of_the_one_before() {
     let cluster = Cluster::new("prod");
     let (folder, hosts, node) = (cluster.dir.path(), ["n1.example".to_owned()], id("1"));
     let renew = |hosts: &[String]| authority::renew(folder, folder, Holder::Node(&node), hosts, DAY);
-    let none = renew(&[]).unwrap_err().to_string();
-    assert!(none.contains("node-1.crt"), "there is nothing to renew: {none}");
+    let refused = renew(&[]).unwrap_err().to_string();
+    assert!(refused.contains("node-1.crt"), "there is nothing to renew: {refused}");
     let first = authority::issue(folder, folder, Holder::Node(&node), &hosts, DAY).unwrap();
     let key_before = std::fs::read(&first.key).unwrap();
     let files_before = std::fs::read_dir(folder).unwrap().count();

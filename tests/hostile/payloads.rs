@@ -344,7 +344,7 @@ pub async fn gzip_bombs(doors: Doors, until: Instant) -> Made {
         let (bytes, doors) = (Arc::clone(&bytes), doors.clone());
         async move {
             let stream = open_h2(&doors.grpc).await;
-            let heads = |answer: &[u8]| kinds(answer).0.iter().filter(|kind| **kind == HEADERS).count();
+            let heads = |answer: &[u8]| kinds(answer).0.split(|kind| *kind == HEADERS).count() - 1;
             let too_large = STREAMS as usize / 8;
             let (answer, _) = said_until(stream, &bytes.0, ANSWER_TIME_MAX, |answer| heads(answer) >= too_large).await;
             let refused = count(heads(&answer));

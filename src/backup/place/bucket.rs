@@ -41,7 +41,7 @@ const HASTY: (usize, Duration) = (2, Duration::from_secs(5));
 pub struct Bucket {
     store: Arc<AmazonS3>,
     hasty: Arc<AmazonS3>,
-    bucket: String,
+    name: String,
     prefix: Path,
     /// A number of this process, in hexadecimal digits.
     pub(super) run: String,
@@ -84,7 +84,7 @@ impl Bucket {
         Ok(Self {
             hasty: Arc::new(builder.clone().with_retry(hasty).build().map_err(unusable)?),
             store: Arc::new(builder.build().map_err(unusable)?),
-            bucket: bucket.to_owned(),
+            name: bucket.to_owned(),
             prefix,
             run: format!("{:08x}", rand::random::<u32>()),
         })
@@ -94,7 +94,7 @@ impl Bucket {
     pub(super) fn path(&self, name: &str) -> PathBuf {
         let location = self.location(name);
         let slash = if location.is_root() { "" } else { "/" };
-        format!("s3://{}{slash}{location}", self.bucket).into()
+        format!("s3://{}{slash}{location}", self.name).into()
     }
 
     fn location(&self, name: &str) -> Path {
@@ -102,7 +102,7 @@ impl Bucket {
     }
 
     fn failed(&self, name: &str) -> impl Fn(Error) -> BackupError {
-        let (path, bucket) = (self.path(name), self.bucket.clone());
+        let (path, bucket) = (self.path(name), self.name.clone());
         move |error| errors::in_words(path.clone(), &bucket, &error)
     }
 
@@ -193,7 +193,7 @@ impl Bucket {
             writer: Box::new(writer.with_max_concurrency(PARTS_IN_FLIGHT)),
             block: BytesMut::new(),
             path: self.path(name),
-            bucket: self.bucket.clone(),
+            bucket: self.name.clone(),
         }
     }
 

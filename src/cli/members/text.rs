@@ -392,7 +392,7 @@ mod tests {
         let one = "tolerates 1 more failure now, 0 meanwhile and afterwards while node 4 does not answer";
         assert_eq!(with(|_| ()), one);
         let two = with(|plan| {
-            plan.differences.push(api::MemberDifference { id: "5".to_owned(), ..plan.differences[0].clone() })
+            plan.differences.push(api::MemberDifference { id: "5".to_owned(), ..plan.differences[0].clone() });
         });
         assert!(two.ends_with("0 meanwhile and afterwards while nodes 4, 5 do not answer"), "{two}");
         let all_answer = "tolerates 1 more failure now, 0 meanwhile, 0 afterwards";
