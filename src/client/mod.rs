@@ -212,7 +212,7 @@ impl Builder {
     /// With its first operation, every 10 s, and when a node fails, the client asks a node for the members, and works out the
     /// placement if it has changed: 2 ms of a processor for three nodes, and a fifth of a second for a thousand. The
     /// placement takes 128 KiB of memory for each replica of a key. Operations do not wait for it. Each node answers for every key,
-    /// so those before it, and those right after a change of members, cost a hop and nothing else.
+    /// so those before it, and those during and right after a change of members, cost a hop and nothing else.
     ///
     /// ```
     /// # fn example() -> Result<(), quorate::ClientError> {

@@ -503,7 +503,8 @@ pub(crate) fn disk_room(health: &api::HealthResponse) -> Option<(u64, u64)> {
 pub(crate) fn is_disk_low(free: u64, total: u64) -> bool {
     #[allow(clippy::cast_precision_loss, reason = "a share of a disk is no count")]
     let share = free as f64 / (total as f64).max(1.0);
-    share < DISK_FREE_SHARE_GOOD
+    // A file system that tells no size is none that is full.
+    total > 0 && share < DISK_FREE_SHARE_GOOD
 }
 
 /// `bytes` in the unit that gives one to four digits before the point.

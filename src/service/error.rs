@@ -45,6 +45,11 @@ impl ServiceError {
         }
     }
 
+    /// Whether the operation was carried out, and its result is that the key is not as the request wants it.
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(self.failure.reason, FailureReason::ConditionFailed | FailureReason::NotANumber)
+    }
+
     /// A failure that has no more to it than its reason.
     pub(crate) fn new(reason: FailureReason, message: &str) -> Self {
         Self {

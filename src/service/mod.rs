@@ -564,7 +564,8 @@ impl Service {
         let result = operation.await;
         if !self.is_of_this_node() {
             let slot = || self.node.layout().slot(key);
-            self.key_figures.note(method.name(), table, key, began.elapsed(), result.is_ok(), slot);
+            let is_done = result.as_ref().map_or_else(ServiceError::is_answer, |_| true);
+            self.key_figures.note(method.name(), table, key, began.elapsed(), is_done, slot);
         }
         result
     }

@@ -71,7 +71,7 @@ pub enum AuthorityError {
 
 fn advice(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::AlreadyExists {
-        " (it is there already, and is not replaced: remove it, or write elsewhere; `quorate ca issue --renew` replaces a certificate)"
+        " (it is there already, and is not replaced: remove it, or write elsewhere; `quorate ca issue --renew` replaces the certificate of a node or client)"
     } else {
         ""
     }
@@ -187,12 +187,17 @@ pub fn renew(
             std::fs::rename(from, to).map_err(|error| AuthorityError::Unwritable { file: to.to_owned(), error })
         };
         // A node that looks between the two goes on with the files before, and looks again.
-        replace(&issued.key, &key)?;
-        replace(&issued.certificate, &certificate)?;
-        Ok(issued)
+        let key_before = fresh.join("key-before");
+        replace(&key, &key_before)?;
+        let replaced = replace(&issued.key, &key).and_then(|()| replace(&issued.certificate, &certificate));
+        if replaced.is_err() {
+            replace(&key_before, &key)?;
+        }
+        replaced.map(|()| issued)
     });
-    // It holds nothing but what could not be moved.
-    let _ = std::fs::remove_dir_all(&fresh);
+    if key.exists() {
+        let _ = std::fs::remove_dir_all(&fresh);
+    }
     Ok(Issued { certificate, key, ..issued? })
 }
 

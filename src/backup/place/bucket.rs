@@ -205,7 +205,8 @@ impl Bucket {
         // The backup is whole already. Credentials that may delete nothing are a sound choice, and what stays does no harm.
         let Ok(names) = self.names().await else { return Ok(()) };
         let is_left = |name: &String| {
-            name.starts_with("keys-") && manifest.files.iter().all(|file| file.name != **name)
+            // What has a slash is another backup's, under a longer prefix.
+            name.starts_with("keys-") && !name.contains('/') && manifest.files.iter().all(|file| file.name != **name)
                 || name.starts_with(&format!("{UNFINISHED}/"))
         };
         let left: Vec<_> = names.into_iter().filter(is_left).map(|name| Ok(self.location(&name))).collect();

@@ -10,6 +10,17 @@ use super::super::error::BackupError;
 
 /// The longest message of a store that is repeated.
 const MESSAGE_CHARS_MAX: usize = 200;
+/// Answers after which the same request may succeed later.
+const PASSING: [&str; 8] = [
+    "SlowDown",
+    "InternalError",
+    "ServiceUnavailable",
+    "RequestTimeout",
+    "Throttling",
+    "RequestLimitExceeded",
+    "OperationAborted",
+    "ConditionalRequestConflict",
+];
 
 /// Whether a bucket has no object of a name, and is there itself.
 pub(super) fn is_missing(error: &Error) -> bool {
@@ -41,7 +52,7 @@ pub(super) fn in_words(path: PathBuf, bucket: &str, error: &Error) -> BackupErro
             (of_region(bucket), false)
         }
         _ if matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) || is_denied(code) => {
-            let needed = "s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject";
+            let needed = "s3:ListBucket and s3:GetObject, and s3:PutObject to create a backup,";
             (format!("access denied: the credentials need {needed} on the bucket {bucket} and its objects"), false)
         }
         // Stores answer so to a region that is not the bucket's.
@@ -50,10 +61,7 @@ pub(super) fn in_words(path: PathBuf, bucket: &str, error: &Error) -> BackupErro
         Some(code) => {
             let message = between(&text, "<Message>", "</Message>").unwrap_or_default();
             let message: String = message.chars().filter(|char| !char.is_control()).take(MESSAGE_CHARS_MAX).collect();
-            (
-                format!("the store answers {code}: {message}"),
-                matches!(code, "SlowDown" | "InternalError" | "ServiceUnavailable"),
-            )
+            (format!("the store answers {code}: {message}"), PASSING.contains(&code))
         }
         None => {
             let reason = innermost(error);
@@ -117,6 +125,7 @@ mod tests {
             ("SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY is not the secret", false),
             ("PermanentRedirect", "set AWS_REGION", false),
             ("SlowDown", "the store answers SlowDown: It failed.", true),
+            ("RequestTimeout", "the store answers RequestTimeout: It failed.", true),
             ("InvalidArgument", "the store answers InvalidArgument: It failed.", false),
         ] {
             let error = in_words("s3://b/x".into(), "b", &answered(code));
