@@ -24,7 +24,7 @@ const FIRST_AFTER: Duration = Duration::from_secs(1);
 /// How often it looks else.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How long a node may take to answer.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
+pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Looks at the members from time to time, and whenever `wake` says that a node has failed; for the first time a little later,
 /// or at once. Ends with the client.

@@ -9,12 +9,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use tokio::time::Instant;
+
 use super::ClientError;
-use super::failover::{NodePool, Operation};
+use super::failover::NodePool;
+use super::follow::ANSWER_TIME_MAX;
 use super::node::{Node, by, within};
-use super::verdict::judge_read;
+use super::verdict::{Verdict, judge_read};
 use crate::api;
-use crate::limits::DEADLINE_DEFAULT;
 use crate::protocol::placement::Placement;
 use crate::types::{Key, Slot, TableId};
 use crate::wire::cluster::{ListedNode, parameters};
@@ -104,23 +106,31 @@ impl NodePool {
         for name in names {
             match self.table_id(name.clone()).await {
                 Ok(id) => drop(router.tables().insert(name, Some(id))),
-                Err(ClientError::NoSuchTable { .. }) => drop(router.tables().remove(&name)),
-                // No node answers. Other tables would be asked for in vain.
-                Err(ClientError::Unavailable { .. }) => return,
-                Err(_) => {}
+                Err(Some(ClientError::NoSuchTable { .. })) => drop(router.tables().remove(&name)),
+                Err(Some(_)) => {}
+                // Other tables would be asked for in vain.
+                Err(None) => return,
             }
         }
     }
 
-    async fn table_id(&self, name: String) -> Result<TableId, ClientError> {
-        let ask = move |node: Arc<Node>, deadline| {
+    /// Asks one node after the other. None is avoided for its silence, because an operation that misses the id costs a hop and
+    /// nothing else. The error is absent where no node answers.
+    async fn table_id(&self, name: String) -> Result<TableId, Option<ClientError>> {
+        let mut nodes = self.nodes().to_vec();
+        nodes.sort_by_key(|node| node.is_avoided());
+        for node in nodes {
+            let deadline = Instant::now() + ANSWER_TIME_MAX;
             let request = by(api::TableGetRequest { name: name.clone() }, deadline);
-            async move {
-                let answer = within(deadline, async { node.tables().get(request).await }).await;
-                let table = answer.map_err(|status| judge_read(&node, &status))?.into_inner().table;
-                Ok(TableId(table.unwrap_or_default().id))
+            match within(deadline, async { node.tables().get(request).await }).await {
+                Ok(answer) => return Ok(TableId(answer.into_inner().table.unwrap_or_default().id)),
+                Err(status) => {
+                    if let Verdict::Final(error) = judge_read(&node, &status) {
+                        return Err(Some(error));
+                    }
+                }
             }
-        };
-        self.read(Operation::begin(DEADLINE_DEFAULT), ask).await
+        }
+        Err(None)
     }
 }
