@@ -117,7 +117,7 @@ pub enum BackupError {
         table: String,
     },
     /// The backup has no file of this number.
-    #[error("the backup has {files} files, and none has the number {number}")]
+    #[error("the backup has files 1 to {files}, and none has the number {number}")]
     NoSuchFile {
         /// The number that was given.
         number: usize,

@@ -73,12 +73,13 @@ impl Place {
     /// When the name is that of another kind of store, or the environment does not say how to reach a bucket.
     pub fn parse(name: &OsStr) -> Result<Self, BackupError> {
         let text = name.to_string_lossy();
+        let refused = |problem: &str| {
+            Err(BackupError::Bucket { path: name.into(), problem: problem.to_owned(), may_pass: false })
+        };
         match text.split_once("://") {
             Some(("s3", _)) => Bucket::from_environment(&text).map(Self::Bucket),
-            Some(_) => {
-                let problem = "of object stores only buckets of S3 are taken: give s3://BUCKET/PREFIX, or a folder";
-                Err(BackupError::Bucket { path: name.into(), problem: problem.to_owned(), may_pass: false })
-            }
+            Some(_) => refused("of object stores only buckets of S3 are taken: give s3://BUCKET/PREFIX, or a folder"),
+            None if text.starts_with("s3:") => refused("give s3://BUCKET/PREFIX, or ./ before the name of a folder"),
             None => Ok(Self::Folder(name.into())),
         }
     }
@@ -272,5 +273,18 @@ impl Writer {
             Self::File(_) => {}
             Self::Object(object) => object.abandon().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_of_a_bucket_with_one_slash_is_no_folder() {
+        let refused = |name: &str| Place::parse(OsStr::new(name)).unwrap_err().to_string();
+        assert!(refused("s3:/backups/monday").contains("give s3://BUCKET/PREFIX"));
+        assert!(refused("gs://backups/monday").contains("only buckets of S3"));
+        assert!(matches!(Place::parse(OsStr::new("./s3:/backups")), Ok(Place::Folder(_))));
     }
 }
