@@ -43,7 +43,7 @@ pub struct Watch {
     ttls: BTreeMap<(Key, Version), Ttl>,
     /// Deletions because a time to live has passed: the version that each of them deletes.
     expiries: BTreeMap<(Key, Version), Version>,
-    /// Those that a majority has held durably under one tag, and since when.
+    /// Those that a majority has held durably, or acknowledged, under one tag, and since when.
     expired: BTreeMap<Key, BTreeMap<Version, u64>>,
     /// Those not looked at yet, and when they were proposed.
     new_expiries: Vec<(Key, Version, u64)>,
@@ -53,8 +53,8 @@ pub struct Watch {
     histories: BTreeMap<(Key, Version), Vec<Applied>>,
     /// The key that each stamp was drawn for.
     keys: BTreeMap<Stamp, Key>,
-    /// The tag that each store or accept that was sent asks to keep, and whether it was an accept.
-    asked: BTreeMap<Round, (Key, Version, bool)>,
+    /// The tag that each store or accept that was sent asks to keep, and the version of what is to be accepted.
+    asked: BTreeMap<Round, (Key, Version, Option<Version>)>,
     /// The tables that each drop that was sent names.
     drops: BTreeMap<Round, Vec<TableId>>,
     /// Versions that clients were told of.
@@ -172,7 +172,7 @@ impl Watch {
         self.expired_by(key, version).is_some()
     }
 
-    /// The expiries of `key` that a majority has held, and since when.
+    /// The expiries of `key` that a majority has held or acknowledged, and since when.
     pub fn took_effect(&self, key: &Key) -> impl Iterator<Item = (&Version, u64)> {
         self.expired.get(key).into_iter().flatten().map(|(version, at)| (version, *at))
     }
@@ -254,7 +254,7 @@ impl Watch {
                 } else if self.has_prepared.contains(&(me, node.incarnation(), *operation)) {
                     counters.count("a plain record was stored before it was built on");
                 }
-                let asked = (key.clone(), tag_of(record), false);
+                let asked = (key.clone(), tag_of(record), None);
                 self.asked.insert((me, node.incarnation(), *operation, *round), asked);
             }
             Message::Request { operation, round, request: Request::Accept { key, record, .. }, .. } => {
@@ -266,7 +266,7 @@ impl Watch {
                 if record.version().tag() != record.tag() {
                     counters.count("a record was settled under a new ballot");
                 }
-                let asked = (key.clone(), tag_of(record), true);
+                let asked = (key.clone(), tag_of(record), Some(record.version()));
                 self.asked.insert((me, node.incarnation(), *operation, *round), asked);
             }
             Message::Request { operation, round, request: Request::Prepare { ballot, .. }, .. } => {
@@ -323,7 +323,7 @@ impl Watch {
             Message::Answer { operation, round, answer: Answer::Stored, .. } => {
                 let asked = to_incarnation
                     .and_then(|incarnation| self.asked.get(&(to, incarnation, *operation, *round)).cloned());
-                let Some((key, tag, is_accept)) = asked else {
+                let Some((key, tag, accepted)) = asked else {
                     return Err(format!("{me:?} acknowledged to {to:?} what was never asked: {message:?}"));
                 };
                 // What was taken in of a slot that is emptied is acknowledged under a number that does not count.
@@ -334,9 +334,10 @@ impl Watch {
                 if !is_emptied {
                     self.acknowledges(speaker, &key, &tag)?;
                 }
-                if is_accept && !is_emptied {
+                if let Some(version) = accepted.filter(|_| !is_emptied) {
                     self.keeps_promises(speaker, &key, &tag)?;
-                    self.accepted.entry((key, tag)).or_default().insert(me);
+                    self.accepted.entry((key.clone(), tag.clone())).or_default().insert(me);
+                    self.note_expired(&key, tag, version, now);
                 }
             }
             _ => {}
@@ -411,14 +412,23 @@ impl Watch {
 
     /// A record became durable.
     pub fn is_durable(&mut self, host: NodeIndex, key: &Key, record: &Record, now: u64) {
-        let holders = self.held.entry((key.clone(), tag_of(record))).or_default();
-        holders.insert(host);
-        let is_chosen = holders.len() >= majority(self.placement.replicas(self.placement.slot(key)).len());
-        if is_chosen && self.is_expiry(key, &record.version()) {
-            self.expired.entry(key.clone()).or_default().entry(record.version()).or_insert(now);
-        }
+        self.held.entry((key.clone(), tag_of(record))).or_default().insert(host);
+        self.note_expired(key, tag_of(record), record.version(), now);
         let stamp = self.stamps.entry((host, key.clone())).or_insert_with(Stamp::none);
         *stamp = record.stamp.clone().max(std::mem::replace(stamp, Stamp::none()));
+    }
+
+    /// Notes an expiry that a majority has accepted. A replica that has a later plain write acknowledges it, and never holds it.
+    fn note_expired(&mut self, key: &Key, tag: Version, version: Version, now: u64) {
+        if !self.is_expiry(key, &version) {
+            return;
+        }
+        let names = (key.clone(), tag);
+        let sets = [self.held.get(&names), self.accepted.get(&names)];
+        let acceptors: BTreeSet<&NodeIndex> = sets.into_iter().flatten().flatten().collect();
+        if acceptors.len() >= majority(self.placement.replicas(self.placement.slot(key)).len()) {
+            self.expired.entry(key.clone()).or_default().entry(version).or_insert(now);
+        }
     }
 
     /// A replica shows what it holds.
