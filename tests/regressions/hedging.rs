@@ -257,6 +257,36 @@ fn holders_that_are_all_silent_are_done_without() {
     cluster.assert_linearizable();
 }
 
+/// Node 1 and one peer are asked. The peer alone holds the value 2, and takes longer for a content than for a digest.
+#[test]
+fn sole_holder_of_a_content_is_given_its_time() {
+    let mut tried = 0;
+    for holder in [N2, N3] {
+        let mut cluster = bootstrapped();
+        cluster.write(holder, 2);
+        cluster.run_clock_rounds();
+        cluster.take(|_| true);
+        assert_eq!([N1, holder].map(|node| cluster.value_on_disk(node)), [Some(1), Some(2)]);
+        let read = cluster.read(N1);
+        if cluster.count(|sent| sent.asks_for_digest() && sent.to == holder) == 0 {
+            continue;
+        }
+        tried += 1;
+        cluster.deliver(Sent::asks_for_digest);
+        cluster.deliver(|sent| sent.to == N1 && sent.from == holder);
+        let contents = cluster.take(Sent::asks_for_content);
+        assert_eq!(contents.len(), 1, "nobody else holds it");
+        cluster.pass(HEDGE_AFTER_MIN, &[N1]);
+        assert!(!cluster.node(N1).inspect().is_slow(holder, cluster.now()), "the time of the digest has passed");
+        cluster.pass(RESEND_AFTER / 2, &[N1]);
+        cluster.arrives(contents[0].clone());
+        cluster.run(&[N1, holder]);
+        assert_eq!(cluster.seen_by(read), Some(2));
+        cluster.assert_linearizable();
+    }
+    assert_eq!(tried, 1, "one peer is asked before the other");
+}
+
 /// The holder has a greater record by the time it is asked for the content.
 #[test]
 fn holder_that_has_a_newer_record_answers_with_that() {

@@ -356,6 +356,11 @@ impl Coordinator {
             let alarm = now.after(delay.min(operation.deadline.since(now) / 2));
             operation.pace = Pace::Hedge;
             operation.set_alarm(id, alarm, &mut self.timers);
+        } else if let Stage::Ask { .. } = operation.stage {
+            // The timer of an earlier round is not theirs.
+            let alarm = now.after(self.latency.resend_delay()).min(operation.deadline);
+            operation.pace = Pace::Resend { times: 1 };
+            operation.set_alarm(id, alarm, &mut self.timers);
         }
         chosen
     }
