@@ -134,7 +134,7 @@ fn a_bad_network() -> Vec<Bounded> {
                 .reaching(milestones::REPEATED | milestones::OVERWROTE | milestones::BEATEN),
         ),
         pin(
-            658_174,
+            692_042,
             World::new("resends: a write, read", vec![vec![write(0, 1)], vec![read(1)]])
                 .with(Faults { alarms: 2, ..FEW_FAULTS })
                 .reaching(milestones::HEDGED | milestones::RESENT | milestones::WROTE_BACK),
@@ -164,7 +164,7 @@ fn restarting_nodes() -> Vec<Bounded> {
                 ),
         ),
         pin(
-            629_032,
+            598_031,
             World::new("restarts: a coordinator, read", vec![vec![write(0, 1), write(0, 2), read(1)]])
                 .with(restarts([1, 0, 0], 1))
                 .reaching(
@@ -176,7 +176,7 @@ fn restarting_nodes() -> Vec<Bounded> {
                 ),
         ),
         pin(
-            1_196_353,
+            1_167_188,
             World::new("restarts: any of all", vec![vec![write(0, 1)], vec![read(2)]])
                 .with(restarts([1, 1, 1], 1))
                 .reaching(
@@ -199,13 +199,13 @@ fn bad_disks() -> Vec<Bounded> {
                 .reaching(milestones::OVERWROTE | milestones::BEATEN | milestones::ALL_DONE),
         ),
         pin(
-            176_977,
+            173_606,
             World::new("slow reads and fsyncs: a write, read", vec![vec![write(0, 1)], vec![read(1)]])
                 .grained(Grain { loads: true, landing: true, ..COARSE })
                 .reaching(milestones::HEDGED | milestones::READ_EARLY | milestones::WROTE_BACK | milestones::ALL_DONE),
         ),
         pin(
-            118_670,
+            112_500,
             World::new("a failed fsync: writes, then a read", vec![vec![write(0, 1), write(1, 2), read(2)]])
                 .with(Faults { failures: 1, ..FEW_FAULTS })
                 .reaching(
@@ -216,13 +216,13 @@ fn bad_disks() -> Vec<Bounded> {
                 ),
         ),
         pin(
-            32_440,
+            31_241,
             World::new("two failed fsyncs: a write, then a read", vec![vec![write(0, 1), read(1)]])
                 .with(Faults { failures: 2, ..FEW_FAULTS })
                 .reaching(milestones::FAILED_AND_KEPT | milestones::FAILED_AND_LOST | milestones::OUTCOME_UNKNOWN),
         ),
         pin(
-            1_796_090,
+            1_668_640,
             World::new("a failed fsync: a write, read twice", vec![vec![write(0, 1)], vec![read(1), read(2)]])
                 .with(Faults { failures: 1, ..FEW_FAULTS })
                 .reaching(
@@ -251,7 +251,7 @@ fn meeting() -> Vec<Bounded> {
                 .with(restarts([2, 0, 0], 2)),
         ),
         pin(
-            9_678,
+            9_286,
             World::new("a lost disk", vec![vec![write(0, 1), read(2)]])
                 .with(Faults { losses: 1, ..FEW_FAULTS })
                 .reaching(milestones::REFUSED_STORE_ID | milestones::ALL_DONE),
@@ -263,7 +263,7 @@ fn meeting() -> Vec<Bounded> {
                 .reaching(milestones::REFUSED_INCARNATION | milestones::REFUSED_STORE_ID | milestones::ALL_DONE),
         ),
         pin(
-            368_181,
+            347_389,
             World::new("an older copy", vec![vec![write(0, 1), read(2)]])
                 .with(Faults { losses: 1, ..restarts([1, 0, 0], 1) })
                 .reaching(milestones::REFUSED_INCARNATION | milestones::REFUSED_STORE_ID | milestones::ALL_DONE),
@@ -275,18 +275,18 @@ fn conditional_writes() -> Vec<Bounded> {
     let first = || vec![write_if_absent(0, 1)];
     vec![
         pin(
-            177_126,
+            168_370,
             World::new("conditional: two coordinators", vec![first(), vec![write_if_absent(1, 2)]])
                 .reaching(milestones::PREEMPTED | milestones::SETTLED | milestones::CONDITION_FAILED),
         ),
         pin(
-            327_513,
+            297_636,
             World::new("conditional: a write, read", vec![first(), vec![read(1)]]).reaching(
                 milestones::SETTLED | milestones::PREEMPTED | milestones::READ_UNFINISHED | milestones::ALL_DONE,
             ),
         ),
         pin(
-            199_482,
+            196_760,
             World::new("conditional: beside a plain write", vec![first(), vec![write(1, 2)]]).reaching(
                 milestones::OVERWROTE | milestones::BEATEN | milestones::CONDITION_FAILED | milestones::ALL_DONE,
             ),
@@ -297,30 +297,30 @@ fn conditional_writes() -> Vec<Bounded> {
                 .reaching(milestones::OVERWROTE | milestones::ALL_DONE),
         ),
         pin(
-            215_206,
+            206_406,
             World::new("conditional: two additions", vec![vec![add(0, 1)], vec![add(1, 2)]])
                 .reaching(milestones::PREEMPTED | milestones::OVERWROTE | milestones::ALL_DONE),
         ),
         pin(
-            361_159,
+            307_168,
             World::new("conditional: a coordinator restarts", vec![vec![write_if_absent(0, 1), read(1)]])
                 .with(restarts([1, 0, 0], 1))
                 .reaching(milestones::SETTLED | milestones::EARLIER_INCARNATION | milestones::ALL_DONE),
         ),
         pin(
-            1_104_359,
+            1_044_992,
             World::new("conditional: an acceptor restarts", vec![vec![write_if_absent(0, 1), write_if_absent(1, 2)]])
                 .with(Faults { partings: 1, ..restarts([0, 1, 0], 1) })
                 .reaching(milestones::GAVE_UP | milestones::PREEMPTED | milestones::SETTLED | milestones::ALL_DONE),
         ),
         pin(
-            1_129_628,
+            1_070_455,
             World::new("conditional: slow reads of the store", vec![first(), vec![write_if_absent(1, 2)]])
                 .grained(Grain { loads: true, ..COARSE })
                 .reaching(milestones::PREEMPTED | milestones::SETTLED | milestones::CONDITION_FAILED),
         ),
         pin(
-            3_470_218,
+            3_243_867,
             World::new("conditional: a ballot after the other", vec![vec![write_if_absent(0, 1), read(1)]])
                 .with(Faults { partings: 1, alarms: 1, ..FEW_FAULTS })
                 .reaching(milestones::GAVE_UP | milestones::PREEMPTED | milestones::SETTLED | milestones::ALL_DONE),

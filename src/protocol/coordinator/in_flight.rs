@@ -173,7 +173,9 @@ impl InFlight {
     ) {
         let me = ctx.node.me;
         let mut reached = members.clone().filter(|member| ctx.reaches(*member).is_some());
-        let lead = if members.clone().any(|member| member == me) { Some(me) } else { reached.next() };
+        let other = if self.operation.lacks_content_here() { reached.find(|member| *member != me) } else { None };
+        let lead =
+            if members.clone().any(|member| member == me) { other.or(Some(me)) } else { other.or(reached.next()) };
         for member in members {
             if let Some(incarnation) = ctx.reaches(member) {
                 let request = match self.stage {

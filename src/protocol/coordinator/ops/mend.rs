@@ -35,12 +35,17 @@ impl Mend {
         Self { get: GetWith::new(pair.clone()), pair, stored: BTreeSet::new(), spread: None, is_kept_out: false }
     }
 
+    /// Whether one node takes the slot of the key over, rather than two that are compared.
+    fn is_takeover(&self) -> bool {
+        self.pair.len() == 1
+    }
+
     /// One node takes a slot over: it needs the record. Others that lack it take it over themselves, and are sent it only where
     /// there is no quorum without them.
     fn bring_to_taker(&self, round: Round, tally: &Tally) -> Round {
         let taker = tally.set_of(self.pair.iter().copied());
         match round.fanout {
-            Fanout::Lacking(lacking) if self.pair.len() == 1 && tally.is_quorum(round.counted.or(taker)) => {
+            Fanout::Lacking(lacking) if self.is_takeover() && tally.is_quorum(round.counted.or(taker)) => {
                 Round { fanout: Fanout::Lacking(lacking.and(taker)), ..round }
             }
             _ => round,
@@ -48,7 +53,7 @@ impl Mend {
     }
 
     /// Brings `record` to the replicas that were seen to hold less, unless the two hold it already. The others are left to the
-    /// comparisons with them.
+    /// comparisons with them. Where one node takes the slot over, it is brought to that node alone.
     fn spread(&mut self, record: AgedRecord, tally: &Tally) -> Step {
         let digest = record.digest();
         let members = tally.members();
@@ -68,13 +73,25 @@ impl Mend {
             return Step::Done(if had_all { Reply::Record(Some(record)) } else { Reply::Spread(record) });
         }
         self.spread = Some(Box::new(record));
-        Step::Ask(Round { counted: holders, unwanted: unseen, ..Round::to_all() })
+        let taker = tally.set_of(self.pair.iter().copied());
+        let is_for_taker = self.is_takeover() && tally.is_quorum(holders.or(taker));
+        let unwanted = if is_for_taker { unseen.or(lacking.without(taker)) } else { unseen };
+        Step::Ask(Round { counted: holders, unwanted, ..Round::to_all() })
     }
 }
 
 impl Operation for Mend {
+    /// A node that takes a slot over is asked before all others, so that it is in the quorum.
     fn start(&mut self) -> Step {
-        self.get.start()
+        match self.get.start() {
+            Step::Ask(round) if self.is_takeover() => Step::Ask(Round { fanout: Fanout::Majority, ..round }),
+            step => step,
+        }
+    }
+
+    /// A node that takes a slot over lacks most of its keys.
+    fn lacks_content_here(&self) -> bool {
+        self.is_takeover()
     }
 
     fn request(&self, key: &Key, leads: bool) -> Request {
@@ -166,7 +183,7 @@ impl Operation for Mend {
     }
 
     fn on_resumed(&mut self) -> Step {
-        self.get.on_resumed()
+        self.start()
     }
 
     fn on_late(&mut self) -> Step {

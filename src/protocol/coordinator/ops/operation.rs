@@ -143,8 +143,13 @@ pub trait Operation {
     fn start(&mut self) -> Step;
 
     /// The request of the present round. Only the replica that leads a round need be asked for data: it is this node, or
-    /// the first that can be reached.
+    /// the first that can be reached. Where [`Operation::lacks_content_here`], another one comes before this node.
     fn request(&self, key: &Key, leads: bool) -> Request;
+
+    /// Whether this node most likely lacks what the operation reads.
+    fn lacks_content_here(&self) -> bool {
+        false
+    }
 
     /// The stamp that [`Step::NeedStamp`] asked for.
     fn on_stamp(&mut self, stamp: Stamp) -> Step;
