@@ -137,15 +137,13 @@ pub(super) async fn state(service: &Service, looks: &mut Looks) -> Result<Json, 
 fn add_progress(json: &mut Json, report: &Report, looks: &mut Looks) {
     let (Some(change), Some(members)) = (&report.change, &report.members) else { return };
     let moving = change.moving;
-    let (slots_per_second, bytes_per_second) = looks.rate(Instant::now(), members.number, moving);
-    let left = moving.time_left(slots_per_second).map(|left| left.as_secs());
+    let rate = looks.rate(Instant::now(), members.number, moving);
+    let left = moving.time_left(rate).map(|left| left.as_secs());
     let busy = members.members.iter().filter(|member| member.in_new);
     let busy = busy.filter(|member| !member.progress.unwrap_or_default().complete).map(|member| &member.id);
-    json["bytes_per_second"] = rounded(bytes_per_second);
+    json["bytes_per_second"] = rounded(rate.1);
     json["seconds_left"] = json!(left);
-    // Slots have about the same number of keys.
-    let all = u128::from(moving.bytes) * u128::from(moving.slots) / u128::from(moving.slots_done.max(1));
-    json["bytes_about"] = json!((moving.slots_done > 0).then(|| u64::try_from(all).unwrap_or(u64::MAX)));
+    json["bytes_about"] = json!(moving.bytes_about());
     json["busy"] = json!(busy.collect::<Vec<_>>());
 }
 
@@ -231,8 +229,10 @@ mod tests {
         assert_eq!(looks.0.len(), LOOKS_KEPT);
         let (slots, bytes) = looks.rate(began + Duration::from_secs(82), 3, moving(458));
         assert!((slots * 10.0 - bytes).abs() < 1e-9 && slots > 5.5, "it is faster than at the beginning: {slots}");
-        assert_eq!(moving(458).time_left(0.0), None);
-        assert_eq!(moving(458).time_left(10.0), Some(Duration::from_secs(55)));
+        assert_eq!(moving(458).time_left((0.0, 0.0)), None);
+        assert_eq!(moving(458).time_left((10.0, 50.0)), Some(Duration::from_secs(109)), "5,420 bytes are left");
+        assert_eq!(moving(458).time_left((10.0, 0.0)), Some(Duration::from_secs(55)), "what is left is empty");
+        assert_eq!(moving(0).time_left((0.0, 50.0)), None, "nobody knows how much there is");
     }
 
     #[test]

@@ -17,6 +17,10 @@ use crate::wire::failure::FailureReason;
 
 /// The time between two looks at how far the nodes are.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// The same once a change takes longer. Each look costs the nodes work, for which clients wait too.
+const LOOK_LATER_EVERY: Duration = Duration::from_secs(1);
+/// How long a change has gone on then.
+const LOOK_LATER_AFTER: Duration = Duration::from_secs(3);
 /// How long a command waits, at its end, until all members know the new configuration.
 const KNOWN_TIME_MAX: Duration = Duration::from_secs(5);
 /// How far apart the two looks are by which `quorate members` estimates the time left.
@@ -196,6 +200,7 @@ async fn watch(client: &Client, number: u64, has_progress: bool) -> End {
     let bar = bar(has_progress);
     let ended = async {
         let mut looks: Vec<(Instant, Moving)> = Vec::new();
+        let began = Instant::now();
         loop {
             match client.members().await {
                 Ok(members) if members.number > number && !members.changing => return End::Stable(Box::new(members)),
@@ -205,7 +210,8 @@ async fn watch(client: &Client, number: u64, has_progress: bool) -> End {
                 Ok(_) => {}
                 Err(error) => bar.set_message(format!("no node answers, and it is asked again: {error}")),
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            let is_later = began.elapsed() > LOOK_LATER_AFTER;
+            tokio::time::sleep(if is_later { LOOK_LATER_EVERY } else { LOOK_EVERY }).await;
         }
     };
     let end = tokio::select! {

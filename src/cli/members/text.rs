@@ -16,7 +16,7 @@ const IDENTITY_DIGITS: usize = 8;
 /// What is left of a change, with the slots and bytes that move in a second.
 pub(in crate::cli) fn rest_text(moving: Moving, rate: Option<(f64, f64)>) -> String {
     let Moving { slots, slots_done, bytes, nodes } = moving;
-    let left = rate.and_then(|(slots_per_second, _)| moving.time_left(slots_per_second));
+    let left = rate.and_then(|rate| moving.time_left(rate));
     let mut text = format!("{slots_done} of {slots} slots, {}", bytes_text(bytes));
     if nodes == 0 {
         return text + ", all nodes are ready";
@@ -289,7 +289,7 @@ mod tests {
         }
         (members.changing, members.new_replica_count, members.failures_tolerated_after) = (true, Some(3), 2);
         let text = members_text(&members, Some((10.0, 100.0)));
-        assert!(text.contains("moving: 100 of 300 slots, 2.0 KiB, 100 B/s, about 20s left\n"), "{text}");
+        assert!(text.contains("moving: 100 of 300 slots, 2.0 KiB, 100 B/s, about 41s left\n"), "{text}");
         assert!(text.contains(" joining "), "{text}");
         assert!(text.ends_with("tolerates 1 more failure now, 2 when this is done\n"), "{text}");
         assert!(!members_text(&members, Some((0.0, 0.0))).contains("left"), "nothing is known of the rest");

@@ -18,7 +18,7 @@ mod wish;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
@@ -55,6 +55,9 @@ struct Size {
     /// About the keys and values in it.
     data_bytes: u64,
 }
+
+/// How old the sizes of members' data may be. To learn them, a node connects to each of the others.
+const SIZES_AGE_MAX: Duration = Duration::from_secs(3);
 
 impl Service {
     /// The members, what moves, and the nodes that wait to join.
@@ -247,12 +250,14 @@ impl Service {
     /// same answers: each asks every node.
     async fn sizes_of(&self, report: &MembersReport) -> BTreeMap<String, Size> {
         let mut latest = self.sizes.0.lock().await;
-        if let Some((asked_at, sizes)) = &*latest
-            && asked_at.elapsed() < HEALTH_TIME_MAX
-        {
-            return sizes.clone();
-        }
         let reached = report.members.iter().filter(|member| member.is_reached);
+        if let Some((asked_at, sizes)) = &*latest {
+            let mut addresses = reached.clone().filter_map(|member| member.address.as_ref());
+            let are_known = addresses.all(|address| sizes.contains_key(&**address));
+            if asked_at.elapsed() < if are_known { SIZES_AGE_MAX } else { HEALTH_TIME_MAX } {
+                return sizes.clone();
+            }
+        }
         let node = |member: &crate::protocol::MemberStatus| api::StorageNode {
             id: member.id.as_str().to_owned(),
             address: member.address.as_deref().unwrap_or_default().to_owned(),

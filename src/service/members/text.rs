@@ -75,11 +75,24 @@ impl Moving {
         (per_second(earlier.slots_done, self.slots_done), per_second(earlier.bytes, self.bytes))
     }
 
-    /// About how long the rest takes at so many slots in a second; `None` where none move.
-    pub(crate) fn time_left(self, slots_per_second: f64) -> Option<Duration> {
+    /// About how many bytes are moved in the end, because slots have about the same size; `None` while no slot is done.
+    pub(crate) fn bytes_about(self) -> Option<u64> {
+        let all = (u128::from(self.bytes) * u128::from(self.slots)).checked_div(u128::from(self.slots_done))?;
+        Some(u64::try_from(all).unwrap_or(u64::MAX))
+    }
+
+    /// About how long the rest takes at so many slots and bytes in a second; `None` where nothing moves. A node gets the bytes of
+    /// many slots at once, and finishes these slots together: the rate of bytes is steadier.
+    pub(crate) fn time_left(self, (slots_per_second, bytes_per_second): (f64, f64)) -> Option<Duration> {
         #[allow(clippy::cast_precision_loss, reason = "a time left is an estimate")]
-        let seconds = self.slots.saturating_sub(self.slots_done) as f64 / slots_per_second;
-        (slots_per_second > 0.0).then(|| Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(Duration::MAX))
+        let seconds = |left: u64, per_second: f64| left as f64 / per_second;
+        let bytes_left = self.bytes_about().map(|all| all.saturating_sub(self.bytes));
+        let seconds = match bytes_left {
+            Some(left) if bytes_per_second > 0.0 => seconds(left, bytes_per_second),
+            _ if slots_per_second > 0.0 => seconds(self.slots.saturating_sub(self.slots_done), slots_per_second),
+            _ => return None,
+        };
+        Some(Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(Duration::MAX))
     }
 }
 
