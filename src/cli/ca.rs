@@ -141,16 +141,7 @@ impl Issue {
         let issued = match self.kind {
             Kind::Node => {
                 let id = NodeId::new(&self.name).map_err(|error| CliError::bad_input(format!("NAME: {error}")))?;
-                let mut hosts: Vec<String> = OWN_HOSTS.map(str::to_owned).into();
-                for host in self.san {
-                    if !hosts.contains(&host) {
-                        hosts.push(host);
-                    }
-                }
-                // Without --san, those of the certificate before are kept.
-                if self.renew && hosts.len() == OWN_HOSTS.len() {
-                    hosts.clear();
-                }
+                let hosts = hosts(self.san, self.renew);
                 issue(&self.dir, out, Holder::Node(&id), &hosts, life)?
             }
             Kind::Client if !self.san.is_empty() => {
@@ -184,6 +175,21 @@ impl Show {
         }
         Ok(Exit::Done)
     }
+}
+
+/// The hosts of a node's certificate: its own machine, and those of --san. A renewed one without --san keeps those that it has, which
+/// no host stands for.
+fn hosts(san: Vec<String>, renew: bool) -> Vec<String> {
+    if renew && san.is_empty() {
+        return san;
+    }
+    let mut hosts: Vec<String> = OWN_HOSTS.map(str::to_owned).into();
+    for host in san {
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    hosts
 }
 
 fn cluster_name(text: &str) -> Result<String, String> {
@@ -241,4 +247,18 @@ fn as_json(file: &str, facts: &Facts) -> serde_json::Value {
         "hosts": facts.hosts,
         "public_key": facts.key.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewed_certificate_keeps_its_hosts_without_san_alone() {
+        let given = |hosts: &[&str]| hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>();
+        assert_eq!(hosts(given(&[]), true), given(&[]), "those of the certificate before are kept");
+        assert_eq!(hosts(given(&["localhost"]), true), given(&OWN_HOSTS), "the others are left out");
+        assert_eq!(hosts(given(&[]), false), given(&OWN_HOSTS));
+        assert_eq!(hosts(given(&["n1", "::1"]), false), given(&["localhost", "127.0.0.1", "::1", "n1"]));
+    }
 }

@@ -48,6 +48,14 @@ pub enum AuthorityError {
         /// The file of its certificate.
         file: PathBuf,
     },
+    /// The certificate to renew is that of somebody else, whose name leads to the same file.
+    #[error("{}: it is no certificate of {holder}: issue another one elsewhere, with --out", file.display())]
+    OfAnother {
+        /// The file of the certificate.
+        file: PathBuf,
+        /// Whose it should be.
+        holder: String,
+    },
     /// The CA has expired.
     #[error("{}: this CA is not valid now: {problem}", file.display())]
     OutOfTime {
@@ -169,7 +177,7 @@ pub fn issue(
 /// certificate before.
 ///
 /// # Errors
-/// As [`issue`], but that the files must be there. Then those before are still there.
+/// As [`issue`], but that the files must be there, and of `who`. Then those before are still there.
 pub fn renew(
     folder: &Path,
     out: &Path,
@@ -179,25 +187,28 @@ pub fn renew(
 ) -> Result<Issued, AuthorityError> {
     let (certificate, key) = who.files(out);
     let before = files::facts(&certificate)?;
-    let kept = || before.first().map(|facts| facts.hosts.clone()).unwrap_or_default();
-    let hosts = if hosts.is_empty() { kept() } else { hosts.to_vec() };
+    let before_of_holder = before.first().filter(|facts| facts.names.iter().any(|name| who.is_named(name)));
+    let Some(before) = before_of_holder else {
+        return Err(AuthorityError::OfAnother { file: certificate, holder: who.to_string() });
+    };
+    let hosts = if hosts.is_empty() { before.hosts.clone() } else { hosts.to_vec() };
     let fresh = out.join(format!(".renewed-{}", std::process::id()));
     let issued = issue(folder, &fresh, who, &hosts, life).and_then(|issued| {
+        let unwritable = |error| AuthorityError::Unwritable { file: key.clone(), error };
         let replace = |from: &Path, to: &Path| {
             std::fs::rename(from, to).map_err(|error| AuthorityError::Unwritable { file: to.to_owned(), error })
         };
-        // A node that looks between the two goes on with the files before, and looks again.
+        // A node that looks between the two goes on with the files before, and looks again. There is a key at any time.
         let key_before = fresh.join("key-before");
-        replace(&key, &key_before)?;
-        let replaced = replace(&issued.key, &key).and_then(|()| replace(&issued.certificate, &certificate));
-        if replaced.is_err() {
+        std::fs::hard_link(&key, &key_before).map_err(unwritable)?;
+        replace(&issued.key, &key)?;
+        if let Err(error) = replace(&issued.certificate, &certificate) {
             replace(&key_before, &key)?;
+            return Err(error);
         }
-        replaced.map(|()| issued)
+        Ok(issued)
     });
-    if key.exists() {
-        let _ = std::fs::remove_dir_all(&fresh);
-    }
+    let _ = std::fs::remove_dir_all(&fresh);
     Ok(Issued { certificate, key, ..issued? })
 }
 
@@ -210,7 +221,24 @@ pub enum Holder<'a> {
     Client(&'a str),
 }
 
+impl std::fmt::Display for Holder<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Node(id) => write!(formatter, "node {id}"),
+            Self::Client(name) => write!(formatter, "client {name}"),
+        }
+    }
+}
+
 impl Holder<'_> {
+    fn is_named(self, name: &Name) -> bool {
+        match (self, name) {
+            (Self::Node(id), Name::Node { id: named, .. }) => id == named,
+            (Self::Client(client), Name::Client { name: named, .. }) => client == named,
+            _ => false,
+        }
+    }
+
     /// The files of its certificate and key in a folder.
     fn files(self, folder: &Path) -> (PathBuf, PathBuf) {
         let stem = match self {

@@ -505,6 +505,17 @@ fn renewed_certificate_has_a_new_key_and_the_hosts_of_the_one_before() {
 }
 
 #[test]
+fn certificate_of_another_holder_is_not_renewed() {
+    let cluster = Cluster::new("prod");
+    let folder = cluster.dir.path();
+    let of_slash = authority::issue(folder, folder, Holder::Client("a/b"), &[], DAY).unwrap();
+    let before = std::fs::read(&of_slash.certificate).unwrap();
+    let refused = authority::renew(folder, folder, Holder::Client("a_b"), &[], DAY).unwrap_err().to_string();
+    assert!(refused.contains("client-a_b.crt: it is no certificate of client a_b"), "{refused}");
+    assert_eq!(std::fs::read(&of_slash.certificate).unwrap(), before);
+}
+
+#[test]
 fn keys_of_a_new_ca_are_private_and_nothing_is_replaced() {
     use std::os::unix::fs::PermissionsExt as _;
     let cluster = Cluster::new("prod");
