@@ -21,6 +21,9 @@ use crate::protocol::placement::Placement;
 use crate::types::{Key, Slot, TableId};
 use crate::wire::cluster::{ListedNode, parameters};
 
+/// The most tables whose ids a client keeps, because it asks for each of them at each look. Operations on others are not routed.
+const TABLES_MAX: usize = 1_000;
+
 /// What a client that routes knows of its cluster.
 #[derive(Debug, Default)]
 pub(super) struct Router {
@@ -37,6 +40,16 @@ impl Router {
     fn tables(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Option<TableId>>> {
         // Each change is one call, so a panic elsewhere cannot leave it half done.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a table is used whose id is not known. Whether it is to be asked for: nobody does so yet, and there is room.
+    fn wants(&self, table: &str) -> bool {
+        let mut tables = self.tables();
+        let is_wanted = tables.len() < TABLES_MAX && !tables.contains_key(table);
+        if is_wanted {
+            tables.insert(table.to_owned(), None);
+        }
+        is_wanted
     }
 
     /// Puts the nodes that hold `slot` first, and returns how many these are. Otherwise the order stays.
@@ -62,8 +75,7 @@ impl NodePool {
             TableId::DEFAULT
         } else {
             let known = router.tables().get(table).copied();
-            if known.is_none() {
-                router.tables().insert(table.to_owned(), None);
+            if known.is_none() && router.wants(table) {
                 self.begin_to_learn(table.to_owned());
             }
             known??
@@ -132,5 +144,22 @@ impl NodePool {
             }
         }
         Err(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_tables_are_asked_for_than_there_is_room() {
+        let router = Router::default();
+        for number in 0..TABLES_MAX {
+            assert!(router.wants(&number.to_string()));
+        }
+        assert!(!router.wants("one more") && !router.wants("7"));
+        assert_eq!(router.tables().len(), TABLES_MAX);
+        router.tables().remove("7");
+        assert!(router.wants("one more"), "a table is gone");
     }
 }
