@@ -151,13 +151,21 @@ impl Backup {
 impl Create {
     async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let place = Place::parse(&self.place)?;
+        let told_to_end = shutdown_on_signal()?;
         let mut shown = Shown::new("saved");
         let create = NewBackup::new(global.client()?, &place)
             .prefix(self.prefix.unwrap_or_default())
             .resume(self.resume)
             .bytes_per_second(self.bytes_per_second);
-        let ended = create.run(|progress| shown.tell(progress)).await;
+        let ended = tokio::select! {
+            ended = create.run(|progress| shown.tell(progress)) => Some(ended),
+            () = told_to_end.cancelled() => None,
+        };
         shown.bar.finish_and_clear();
+        let Some(ended) = ended else {
+            let goes_on = if place.is_unfinished().await { "; --resume goes on where it ended" } else { "" };
+            return Err(CliError::not_done(format!("told to end before the backup was whole{goes_on}")));
+        };
         let manifest = match ended {
             Ok(manifest) => manifest,
             Err(error) => {

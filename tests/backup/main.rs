@@ -426,6 +426,29 @@ async fn backup_that_was_killed_goes_on_where_it_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backup_that_is_told_to_end_says_how_it_goes_on() {
+    let cluster = Cluster::start_as(&Plan { memory: true, ..Plan::default() }).await;
+    let client = cluster.client();
+    for at in 0..50 {
+        client.set(format!("k{at:03}"), "x".repeat(100)).await.unwrap();
+    }
+    let (folder, log) = (cluster.dir().join("backup"), cluster.dir().join("backup.log"));
+    let mut command = process::command();
+    command.env("QUORATE_ADDRESS", cluster.addresses().join(","));
+    command.args(["backup", "create", folder.to_str().unwrap(), "--bytes-per-second", "100"]);
+    let mut creating = process::Process::spawn(&mut command, &log);
+    process::poll("the backup to begin", Duration::from_secs(20), async || {
+        if folder.join("unfinished.jsonl").exists() { Ok(()) } else { Err(process::read(&log)) }
+    })
+    .await;
+    creating.signal(nix::sys::signal::Signal::SIGINT);
+    let ended = creating.end_within(Duration::from_secs(20)).await.expect("it ends");
+    let said = process::read(&log);
+    assert_eq!(ended.code(), Some(3), "{said}");
+    assert!(said.contains("--resume goes on where it ended"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn backup_goes_on_while_members_change_and_after_all_were_replaced() {
     let mut growing = Growing::start().await;
     let client = growing.cluster.client();
