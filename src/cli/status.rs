@@ -487,6 +487,19 @@ mod tests {
     }
 
     #[test]
+    fn certificates_that_end_soon_are_warned_of() {
+        let mut soon = report(3, 3, 0);
+        let ends = [2_000_000_000, crate::tls::date::now() + 86_400, 1_700_000_000];
+        for (row, end) in soon.rows.iter_mut().zip(ends) {
+            let View::Answer(health) = &mut row.view else { unreachable!("all answer") };
+            health.certificate_ends_seconds = Some(end);
+        }
+        let [warning] = &soon.warnings()[..] else { panic!("{:?}", soon.warnings()) };
+        assert!(warning.starts_with("the certificate ends soon at node 2 (20"), "{warning}");
+        assert!(warning.contains("node 3 (2023-11-14 22:13:20 UTC): renew it, with `quorate ca issue node 3 --renew`"));
+    }
+
+    #[test]
     fn sizes_and_times_are_short() {
         for (bytes, text) in
             [(0, "0 B"), (1_023, "1023 B"), (1_024, "1.0 KiB"), (u64::MAX, "16777215.9 TiB"), (60 << 20, "60.0 MiB")]

@@ -18,8 +18,8 @@ use crate::service::cluster_report::{Report, Row, View};
 
 /// Show what the nodes do now, again and again
 ///
-/// Asks each node for its health, as `quorate status` does. Shows what has changed in each second since the last answer: keys, bytes
-/// on disk, and the node's clock. A clock rises with the writes of the whole cluster, by one for those that meet at once.
+/// Asks each node for its health, as `quorate status` does. Shows what has changed in each second since the last answer: requests of
+/// clients that the node has answered, keys, bytes on disk, and the node's clock. A clock rises with the writes of the whole cluster, by one for those that meet at once.
 /// BEHIND is how many keys wait to be repaired, and LINKS how many of the other nodes are linked.
 ///
 /// Ctrl-C ends it, with code 3 if some keys could be neither read nor written when it looked last.
@@ -43,6 +43,7 @@ pub(super) struct Top {
 struct Counted {
     at: Instant,
     uptime: i64,
+    requests: u64,
     keys: u64,
     disk_bytes: u64,
     /// Epoch and counter.
@@ -52,6 +53,7 @@ struct Counted {
 /// How fast something changes, for each second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Rates {
+    requests: f64,
     keys: f64,
     disk_bytes: f64,
     /// Absent where the node has restarted, or its clock is in another epoch.
@@ -79,7 +81,8 @@ fn counted(report: &Report, at: Instant) -> BTreeMap<String, Counted> {
         let View::Answer(health) = &row.view else { return None };
         let clock = health.clock.as_ref().map_or((0, 0), |clock| (clock.epoch, clock.clock));
         let uptime = health.uptime.as_ref().map_or(0, |uptime| uptime.seconds);
-        let counted = Counted { at, uptime, keys: health.keys_estimate, disk_bytes: health.disk_bytes, clock };
+        let api::HealthResponse { requests, keys_estimate: keys, disk_bytes, .. } = **health;
+        let counted = Counted { at, uptime, requests, keys, disk_bytes, clock };
         Some((row.id.clone(), counted))
     };
     report.rows.iter().filter_map(of_node).collect()
@@ -94,6 +97,7 @@ fn rates(before: &BTreeMap<String, Counted>, now: &BTreeMap<String, Counted>) ->
         let per_second = |before: u64, now: u64| (now as f64 - before as f64) / seconds;
         let clock = (now.clock.0 == before.clock.0).then(|| per_second(before.clock.1, now.clock.1));
         let rates = Rates {
+            requests: per_second(before.requests, now.requests),
             keys: per_second(before.keys, now.keys),
             disk_bytes: per_second(before.disk_bytes, now.disk_bytes),
             clock,
@@ -117,17 +121,18 @@ fn links(health: &api::HealthResponse) -> (usize, usize) {
 fn as_text(report: &Report, rates: &BTreeMap<String, Rates>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["ID", "STATE", "UP", "KEYS", "KEYS/S", "DISK", "DISK/S", "CLOCK/S", "BEHIND", "LINKS"]);
+    table.set_header(["ID", "STATE", "UP", "REQ/S", "KEYS", "KEYS/S", "DISK", "DISK/S", "CLOCK/S", "BEHIND", "LINKS"]);
     for row in &report.rows {
         let mut cells = vec![row.id.clone(), report.state_of(row)];
         match &row.view {
-            View::Unreachable(_) => cells.extend(vec!["-".to_owned(); 8]),
+            View::Unreachable(_) => cells.extend(vec!["-".to_owned(); 9]),
             View::Answer(health) => {
                 let rates = rates.get(&row.id);
                 let rate = |rate: Option<f64>| rate.map_or_else(|| "-".to_owned(), rate_text);
                 let (linked, all) = links(health);
                 cells.extend([
                     health.uptime.as_ref().map_or_else(|| "-".to_owned(), |uptime| uptime_text(uptime.seconds)),
+                    rates.map_or_else(|| "-".to_owned(), |rates| format!("{:.0}", rates.requests)),
                     format!("~{}", health.keys_estimate),
                     rate(rates.map(|rates| rates.keys)),
                     bytes_text(health.disk_bytes),
@@ -168,6 +173,7 @@ fn as_json(report: &Report, rates: &BTreeMap<String, Rates>) -> Json {
         node["links"] = json!({ "linked": linked, "all": all });
         node["rates"] = rates.get(&row.id).map_or(Json::Null, |rates| {
             json!({
+                "requests_per_second": rounded(rates.requests),
                 "keys_per_second": rounded(rates.keys),
                 "disk_bytes_per_second": rounded(rates.disk_bytes),
                 "clock_per_second": rates.clock.map(rounded),
@@ -199,6 +205,7 @@ mod tests {
             uptime: Some(prost_types::Duration { seconds: 70, nanos: 0 }),
             clock: Some(api::ClockValue { epoch: clock.0, clock: clock.1, node: "1".into() }),
             keys_estimate: keys,
+            requests: keys * 100,
             disk_bytes,
             peers: vec![peer(api::PeerState::PeerUnreachable, 7)],
             serves: true,
@@ -216,14 +223,15 @@ mod tests {
         let later = report((4, 600), 5, 1 << 20);
         let now = counted(&later, began + Duration::from_secs(5));
         let found = rates(&before, &now);
-        let expected = Rates { keys: -1.0, disk_bytes: f64::from((1 << 20) - 4_096) / 5.0, clock: Some(100.0) };
+        let expected =
+            Rates { requests: -100.0, keys: -1.0, disk_bytes: f64::from((1 << 20) - 4_096) / 5.0, clock: Some(100.0) };
         assert_eq!(found, BTreeMap::from([("1".to_owned(), expected)]), "node 2 has not answered");
         let text = as_text(&later, &found);
         let lines: Vec<String> =
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-        assert_eq!(lines[0], "ID STATE UP KEYS KEYS/S DISK DISK/S CLOCK/S BEHIND LINKS");
-        assert_eq!(lines[1], "1 online 1m10s ~5 -1 1.0 MiB +204.0 KiB +100 7 0/1");
-        assert_eq!(lines[2], "2 no answer - - - - - - - -");
+        assert_eq!(lines[0], "ID STATE UP REQ/S KEYS KEYS/S DISK DISK/S CLOCK/S BEHIND LINKS");
+        assert_eq!(lines[1], "1 online 1m10s -100 ~5 -1 1.0 MiB +204.0 KiB +100 7 0/1");
+        assert_eq!(lines[2], "2 no answer - - - - - - - - -");
         let json = as_json(&later, &found);
         assert_eq!(
             (&json["nodes"][0]["rates"]["clock_per_second"], &json["nodes"][0]["behind_keys"]),

@@ -14,7 +14,7 @@ use crate::api;
 use crate::client::{Client, ClientError};
 use crate::protocol::placement::Placement;
 use crate::protocol::quorum::majority;
-use crate::tls::Dialer;
+use crate::tls::{Dialer, date};
 use crate::types::{Clock, NodeId, NodeIndex, Site, Slot, Weight, Zone};
 
 use super::ClusterView;
@@ -27,6 +27,9 @@ pub(crate) const HEALTH_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The part of a disk that should be free: merging tables needs space for a while.
 pub(crate) const DISK_FREE_SHARE_GOOD: f64 = 0.3;
+
+/// A certificate that ends sooner should be renewed: so many seconds are two weeks, as in the alerts of `deploy/`.
+pub(crate) const CERTIFICATE_GOOD_SECONDS: i64 = 14 * 24 * 3_600;
 
 /// The answer at each address to the question for health. An error is the reason why there is none.
 pub(crate) type Answers = BTreeMap<String, Result<api::HealthResponse, String>>;
@@ -415,6 +418,10 @@ impl Report {
 
     /// What an operator should do soon, although all is well now: a sentence for each matter, with the nodes that it is about.
     pub(crate) fn warnings(&self) -> Vec<String> {
+        self.warnings_at(date::now())
+    }
+
+    fn warnings_at(&self, now: i64) -> Vec<String> {
         let low = self.rows.iter().filter_map(|row| {
             let View::Answer(health) = &row.view else { return None };
             let (free, total) = disk_room(health).filter(|(free, total)| is_disk_low(*free, *total))?;
@@ -427,6 +434,20 @@ impl Report {
                 "less than {:.0} % of the disk is free at {}: free space, or use a larger disk, because merging tables needs it",
                 100.0 * DISK_FREE_SHARE_GOOD,
                 low.join(", ")
+            ));
+        }
+        let ends = self.rows.iter().filter_map(|row| {
+            let View::Answer(health) = &row.view else { return None };
+            health.certificate_ends_seconds.map(|end| (row.id.as_str(), end))
+        });
+        let ending: Vec<(&str, i64)> =
+            ends.filter(|(_, end)| end.saturating_sub(now) < CERTIFICATE_GOOD_SECONDS).collect();
+        if let Some((first, _)) = ending.iter().min_by_key(|(_, end)| *end) {
+            let listed: Vec<String> =
+                ending.iter().map(|(id, end)| format!("node {id} ({})", date::text(*end))).collect();
+            warnings.push(format!(
+                "the certificate ends soon at {}: renew it, with `quorate ca issue node {first} --renew` where the CA is Quorate's",
+                listed.join(", ")
             ));
         }
         warnings

@@ -170,6 +170,8 @@ pub(crate) struct HealthReport {
     pub(crate) nodes: Vec<NodeId>,
     /// When its certificate ends, in seconds since 1970; `None` without TLS.
     pub(crate) certificate_end: Option<i64>,
+    /// How many requests for keys and tables have succeeded here.
+    pub(crate) requests: u64,
 }
 
 impl Service {
@@ -531,6 +533,7 @@ impl Service {
             repair: status.repair,
             nodes: self.node.layout().nodes().iter().map(|node| node.id.clone()).collect(),
             certificate_end: self.node.trust().tls.as_ref().map(|tls| tls.facts().not_after),
+            requests: self.metrics.succeeded(),
         })
     }
 

@@ -178,6 +178,17 @@ impl RequestMetrics {
         successes.duration.observe(took.as_secs_f64());
     }
 
+    /// How many requests for keys and tables have succeeded.
+    pub(super) fn succeeded(&self) -> u64 {
+        let of_clients =
+            self.successes.iter().filter(|(method, _)| method.starts_with("Cluster/") || method.starts_with("Tables/"));
+        of_clients
+            .flat_map(|(_, by_door)| by_door)
+            .filter_map(OnceLock::get)
+            .map(|successes| successes.count.get())
+            .sum()
+    }
+
     /// Whether a line may be written now; if so, how many were left out since the last one.
     fn may_write(&self, now: Instant) -> Option<u64> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).next(now)

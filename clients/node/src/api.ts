@@ -372,6 +372,7 @@ export interface HealthResponse {
   diskTotalBytes?: bigint | undefined;
   syncP99Micros: bigint;
   certificateEndsSeconds?: bigint | undefined;
+  requests: bigint;
 }
 
 export interface ScrubHealth {
@@ -4743,6 +4744,7 @@ function createBaseHealthResponse(): HealthResponse {
     diskTotalBytes: undefined,
     syncP99Micros: 0n,
     certificateEndsSeconds: undefined,
+    requests: 0n,
   };
 }
 
@@ -4822,6 +4824,12 @@ export const HealthResponse: MessageFns<HealthResponse> = {
         throw new globalThis.Error("value provided for field message.certificateEndsSeconds of type int64 too large");
       }
       writer.uint32(144).int64(message.certificateEndsSeconds);
+    }
+    if (message.requests !== 0n) {
+      if (BigInt.asUintN(64, message.requests) !== message.requests) {
+        throw new globalThis.Error("value provided for field message.requests of type uint64 too large");
+      }
+      writer.uint32(152).uint64(message.requests);
     }
     return writer;
   },
@@ -4983,6 +4991,14 @@ export const HealthResponse: MessageFns<HealthResponse> = {
             message.certificateEndsSeconds = reader.int64() as bigint;
             continue;
           }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.requests = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5037,6 +5053,7 @@ export const HealthResponse: MessageFns<HealthResponse> = {
       (object.certificateEndsSeconds !== undefined && object.certificateEndsSeconds !== null)
         ? BigInt(object.certificateEndsSeconds)
         : undefined;
+    message.requests = (object.requests !== undefined && object.requests !== null) ? BigInt(object.requests) : 0n;
     return message;
   },
 };

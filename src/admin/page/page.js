@@ -60,7 +60,8 @@ function showVerdict(state) {
   const isMember = state.state !== "waiting" && state.state !== "removed";
   const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + ".";
   const own = state.node.detail;
-  const verdict = own ? `${sentence(state.verdict)} This node: ${own}.` : sentence(state.verdict);
+  // The table of nodes has the text of each node too. Where keys cannot be read, there is one thing to do first.
+  const verdict = own && state.state !== "unavailable" ? `${sentence(state.verdict)} This node: ${own}.` : sentence(state.verdict);
   setText(at("verdict-text"), isMember ? verdict : sentence(own));
   const warnings = state.warnings ?? [];
   at("warnings").hidden = warnings.length === 0;
@@ -356,6 +357,8 @@ function drawAll() {
 function live(is, text) {
   at("live").dataset.live = is;
   setText(at("live-text"), text);
+  // Colours tell the present state: what is shown is old.
+  at("content").classList.toggle("old", is === "no");
 }
 
 let lastState = 0;

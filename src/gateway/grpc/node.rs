@@ -83,6 +83,7 @@ impl api::node_server::Node for NodeService {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float is cut to the range")]
             sync_p99_micros: report.statistics.log_sync_micros_p99 as u64,
             certificate_ends_seconds: report.certificate_end,
+            requests: report.requests,
         }))
     }
 

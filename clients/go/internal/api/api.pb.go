@@ -3542,6 +3542,7 @@ type HealthResponse struct {
 	DiskTotalBytes         *uint64                `protobuf:"varint,16,opt,name=disk_total_bytes,json=diskTotalBytes,proto3,oneof" json:"disk_total_bytes,omitempty"`
 	SyncP99Micros          uint64                 `protobuf:"varint,17,opt,name=sync_p99_micros,json=syncP99Micros,proto3" json:"sync_p99_micros,omitempty"`
 	CertificateEndsSeconds *int64                 `protobuf:"varint,18,opt,name=certificate_ends_seconds,json=certificateEndsSeconds,proto3,oneof" json:"certificate_ends_seconds,omitempty"`
+	Requests               uint64                 `protobuf:"varint,19,opt,name=requests,proto3" json:"requests,omitempty"`
 	unknownFields          protoimpl.UnknownFields
 	sizeCache              protoimpl.SizeCache
 }
@@ -3698,6 +3699,13 @@ func (x *HealthResponse) GetSyncP99Micros() uint64 {
 func (x *HealthResponse) GetCertificateEndsSeconds() int64 {
 	if x != nil && x.CertificateEndsSeconds != nil {
 		return *x.CertificateEndsSeconds
+	}
+	return 0
+}
+
+func (x *HealthResponse) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
 	}
 	return 0
 }
@@ -5836,7 +5844,7 @@ const file_api_proto_rawDesc = "" +
 	"\x05clock\x18\x01 \x01(\v2\x17.quorate.api.ClockValueR\x05clock\"A\n" +
 	"\x10ClockSetResponse\x12-\n" +
 	"\x05clock\x18\x01 \x01(\v2\x17.quorate.api.ClockValueR\x05clock\"\x0f\n" +
-	"\rHealthRequest\"\x9a\x06\n" +
+	"\rHealthRequest\"\xb6\x06\n" +
 	"\x0eHealthResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12+\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x13.quorate.api.HealthR\x06status\x121\n" +
@@ -5858,7 +5866,8 @@ const file_api_proto_rawDesc = "" +
 	"\x0fdisk_free_bytes\x18\x0f \x01(\x04H\x00R\rdiskFreeBytes\x88\x01\x01\x12-\n" +
 	"\x10disk_total_bytes\x18\x10 \x01(\x04H\x01R\x0ediskTotalBytes\x88\x01\x01\x12&\n" +
 	"\x0fsync_p99_micros\x18\x11 \x01(\x04R\rsyncP99Micros\x12=\n" +
-	"\x18certificate_ends_seconds\x18\x12 \x01(\x03H\x02R\x16certificateEndsSeconds\x88\x01\x01B\x12\n" +
+	"\x18certificate_ends_seconds\x18\x12 \x01(\x03H\x02R\x16certificateEndsSeconds\x88\x01\x01\x12\x1a\n" +
+	"\brequests\x18\x13 \x01(\x04R\brequestsB\x12\n" +
 	"\x10_disk_free_bytesB\x13\n" +
 	"\x11_disk_total_bytesB\x1b\n" +
 	"\x19_certificate_ends_seconds\"\x91\x01\n" +

@@ -558,7 +558,7 @@ class HealthRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class HealthResponse(_message.Message):
-    __slots__ = ("node_id", "status", "uptime", "detail", "version", "clock", "keys_estimate", "disk_bytes", "peers", "serves", "repair", "data_bytes", "scrub", "damaged", "disk_free_bytes", "disk_total_bytes", "sync_p99_micros", "certificate_ends_seconds")
+    __slots__ = ("node_id", "status", "uptime", "detail", "version", "clock", "keys_estimate", "disk_bytes", "peers", "serves", "repair", "data_bytes", "scrub", "damaged", "disk_free_bytes", "disk_total_bytes", "sync_p99_micros", "certificate_ends_seconds", "requests")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     UPTIME_FIELD_NUMBER: _ClassVar[int]
@@ -577,6 +577,7 @@ class HealthResponse(_message.Message):
     DISK_TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     SYNC_P99_MICROS_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_ENDS_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     status: Health
     uptime: _duration_pb2.Duration
@@ -595,7 +596,8 @@ class HealthResponse(_message.Message):
     disk_total_bytes: int
     sync_p99_micros: int
     certificate_ends_seconds: int
-    def __init__(self, node_id: _Optional[str] = ..., status: _Optional[_Union[Health, str]] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detail: _Optional[str] = ..., version: _Optional[str] = ..., clock: _Optional[_Union[ClockValue, _Mapping]] = ..., keys_estimate: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerHealth, _Mapping]]] = ..., serves: _Optional[bool] = ..., repair: _Optional[_Union[RepairHealth, _Mapping]] = ..., data_bytes: _Optional[int] = ..., scrub: _Optional[_Union[ScrubHealth, _Mapping]] = ..., damaged: _Optional[bool] = ..., disk_free_bytes: _Optional[int] = ..., disk_total_bytes: _Optional[int] = ..., sync_p99_micros: _Optional[int] = ..., certificate_ends_seconds: _Optional[int] = ...) -> None: ...
+    requests: int
+    def __init__(self, node_id: _Optional[str] = ..., status: _Optional[_Union[Health, str]] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detail: _Optional[str] = ..., version: _Optional[str] = ..., clock: _Optional[_Union[ClockValue, _Mapping]] = ..., keys_estimate: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerHealth, _Mapping]]] = ..., serves: _Optional[bool] = ..., repair: _Optional[_Union[RepairHealth, _Mapping]] = ..., data_bytes: _Optional[int] = ..., scrub: _Optional[_Union[ScrubHealth, _Mapping]] = ..., damaged: _Optional[bool] = ..., disk_free_bytes: _Optional[int] = ..., disk_total_bytes: _Optional[int] = ..., sync_p99_micros: _Optional[int] = ..., certificate_ends_seconds: _Optional[int] = ..., requests: _Optional[int] = ...) -> None: ...
 
 class ScrubHealth(_message.Message):
     __slots__ = ("running", "bytes", "passes", "clean_since")
