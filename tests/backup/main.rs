@@ -45,6 +45,16 @@ async fn successor(floor: u64) -> Cluster {
     cluster
 }
 
+/// A cluster in memory with so many keys of 100 bytes.
+async fn filled(keys: usize) -> Cluster {
+    let cluster = Cluster::start_as(&Plan { memory: true, ..Plan::default() }).await;
+    let client = cluster.client();
+    for at in 0..keys {
+        client.set(format!("k{at:03}"), "x".repeat(100)).await.unwrap();
+    }
+    cluster
+}
+
 /// The program as a user of `cluster` calls it.
 fn quorate(cluster: &Cluster, arguments: &[&str]) -> Output {
     let mut command = process::command();
@@ -387,11 +397,8 @@ async fn command_saves_shows_verifies_and_restores() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn backup_that_was_killed_goes_on_where_it_ended() {
-    let cluster = Cluster::start_as(&Plan { memory: true, ..Plan::default() }).await;
+    let cluster = filled(200).await;
     let client = cluster.client();
-    for at in 0..200 {
-        client.set(format!("k{at:03}"), "x".repeat(100)).await.unwrap();
-    }
     client.tables().create("later").await.unwrap();
     client.table("later").set("k", "v").await.unwrap();
     let folder = cluster.dir().join("backup");
@@ -427,11 +434,7 @@ async fn backup_that_was_killed_goes_on_where_it_ended() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn backup_that_is_told_to_end_says_how_it_goes_on() {
-    let cluster = Cluster::start_as(&Plan { memory: true, ..Plan::default() }).await;
-    let client = cluster.client();
-    for at in 0..50 {
-        client.set(format!("k{at:03}"), "x".repeat(100)).await.unwrap();
-    }
+    let cluster = filled(50).await;
     let (folder, log) = (cluster.dir().join("backup"), cluster.dir().join("backup.log"));
     let mut command = process::command();
     command.env("QUORATE_ADDRESS", cluster.addresses().join(","));
