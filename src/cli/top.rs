@@ -18,9 +18,10 @@ use crate::service::cluster_report::{Report, Row, View};
 
 /// Show what the nodes do now, again and again
 ///
-/// Asks each node for its health, as `quorate status` does. Shows what has changed in each second since the last answer: requests of
-/// clients that the node has answered, keys, bytes on disk, and the node's clock. A clock rises with the writes of the whole cluster, by one for those that meet at once.
-/// BEHIND is how many keys wait to be repaired, and LINKS how many of the other nodes are linked.
+/// Asks each node for its health, as `quorate status` does. Shows what has changed in each second since the last answer: requests
+/// of clients that the node has answered, keys, bytes on disk, and the node's clock. A clock rises with the writes of the whole
+/// cluster, by one for those that meet at once. BEHIND is how many keys wait to be repaired, and LINKS how many of the other nodes
+/// are linked.
 ///
 /// Ctrl-C ends it, with code 3 if some keys could be neither read nor written when it looked last.
 #[derive(Debug, Args)]

@@ -29,7 +29,7 @@ pub(crate) const HEALTH_TIME_MAX: Duration = Duration::from_secs(1);
 pub(crate) const DISK_FREE_SHARE_GOOD: f64 = 0.3;
 
 /// A certificate that ends sooner should be renewed: so many seconds are two weeks, as in the alerts of `deploy/`.
-pub(crate) const CERTIFICATE_GOOD_SECONDS: i64 = 14 * 24 * 3_600;
+const CERTIFICATE_GOOD_SECONDS: i64 = 14 * 24 * 3_600;
 
 /// The answer at each address to the question for health. An error is the reason why there is none.
 pub(crate) type Answers = BTreeMap<String, Result<api::HealthResponse, String>>;
@@ -418,10 +418,6 @@ impl Report {
 
     /// What an operator should do soon, although all is well now: a sentence for each matter, with the nodes that it is about.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        self.warnings_at(date::now())
-    }
-
-    fn warnings_at(&self, now: i64) -> Vec<String> {
         let low = self.rows.iter().filter_map(|row| {
             let View::Answer(health) = &row.view else { return None };
             let (free, total) = disk_room(health).filter(|(free, total)| is_disk_low(*free, *total))?;
@@ -440,6 +436,7 @@ impl Report {
             let View::Answer(health) = &row.view else { return None };
             health.certificate_ends_seconds.map(|end| (row.id.as_str(), end))
         });
+        let now = date::now();
         let ending: Vec<(&str, i64)> =
             ends.filter(|(_, end)| end.saturating_sub(now) < CERTIFICATE_GOOD_SECONDS).collect();
         if let Some((first, _)) = ending.iter().min_by_key(|(_, end)| *end) {
