@@ -474,12 +474,12 @@ impl Shell {
         assert!(["0", "1", "2"].iter().any(|estimate| keys_estimate == *estimate), "{keys_estimate}");
         // An estimate as well.
         health.as_object_mut().unwrap().remove("dataBytes");
-        // Those of the machine.
-        for of_machine in ["diskFreeBytes", "diskTotalBytes", "syncP99Micros"] {
-            let number = health.as_object_mut().unwrap().remove(of_machine);
+        // Those of the machine, and a count of the requests so far.
+        for name in ["diskFreeBytes", "diskTotalBytes", "syncP99Micros", "requests"] {
+            let number = health.as_object_mut().unwrap().remove(name);
             assert!(
                 number.is_some_and(|number| number.as_str().is_some_and(|text| text.parse::<u64>().is_ok())),
-                "{of_machine}"
+                "{name}"
             );
         }
         let peer = |id: &str, state: &str| json!({ "nodeId": id, "state": state });
