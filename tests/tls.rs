@@ -7,6 +7,7 @@ mod testkit;
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -493,12 +494,37 @@ async fn command_line_says_why_it_believes_nobody_and_knows_clusters_by_name() {
         let missing = parts.iter().find(|part| !said(&output).to_lowercase().contains(&part.to_lowercase()));
         assert_eq!(missing, None, "{options:?}: {}", said(&output));
     }
-    write(
-        &cluster.path("contexts.yml"),
-        &format!(
-            "current: here\ncontexts:\n  here: {{ address: \"{address}\", ca: ca.crt }}\n  bad: {{ ca: other/ca.crt }}\n"
-        ),
-    );
+    for (arguments, exit, part) in [
+        (&["list"][..], 0, "NAME"),
+        (&["use", "here"], 2, "has no context: quorate context add here adds it"),
+        (&["add", "here", "--ca", "ca.crt"], 2, "--address is missing"),
+        (&["add", "here", "--address", &address, "--ca", "none.crt"], 2, "--ca: none.crt: cannot be read"),
+        (&["add", "here", "--address", "n1", "--ca", "ca.crt"], 2, "--address: address \"n1\""),
+        (&["add", "here", "--address", "http://n1:8001"], 2, "give HOST:PORT"),
+        (&["add", "here", "--address", "n1:0"], 2, "give HOST:PORT"),
+        (&["add", "here", "--address", &address, "--cert", "ca/client-ada.crt"], 2, "--cert needs --ca"),
+        (&["add", "here", "--address", &address, "--token-file", "ca.crt"], 2, "--token-file ca.crt"),
+        (&["add", "h ere", "--address", &address], 2, "1 to 64 bytes without spaces"),
+        (&["add", "here", "--address", &address, "--ca", "ca.crt"], 0, "quorate context use here"),
+        (&["add", "bad", "--address", &address, "--ca", "other/ca.crt", "--use"], 0, "bad is the current context"),
+        (&["add", "bad", "--address", "127.0.0.1:1", "--ca", "other/ca.crt"], 2, "give --replace"),
+        (&["add", "bad", "--address", "n1:1", "--ca", "other/ca.crt", "--replace"], 0, "bad is the current context"),
+        (&["remove", "nowhere"], 2, "has no such context: it has bad, here"),
+        (&["list"], 0, " *  bad   n1:1"),
+        (&["use", "here"], 0, ""),
+    ] {
+        let output = cluster.run(&[&["context"], arguments].concat());
+        assert_eq!(output.status.code(), Some(exit), "{arguments:?}: {}", said(&output));
+        assert!(said(&output).contains(part), "{arguments:?}: {}", said(&output));
+    }
+    let mode = || fs::metadata(cluster.path("contexts.yml")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(), 0o600, "a new file is its owner's alone");
+    fs::set_permissions(cluster.path("contexts.yml"), fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(cluster.run(&["context", "use", "here"]).status.code(), Some(0));
+    assert_eq!(mode(), 0o644, "a file keeps its mode");
+    let listed: serde_json::Value =
+        serde_json::from_slice(&cluster.run(&["context", "list", "--json"]).stdout).expect("it is JSON");
+    assert_eq!((&listed[1]["name"], &listed[1]["current"]), (&"here".into(), &true.into()), "{listed}");
     assert_eq!(said(&cluster.run(&["get", "greeting"])), "hello");
     assert_eq!(
         cluster.run(&["--context", "bad", "--address", &address, "--timeout", "1s", "get", "greeting"]).status.code(),
@@ -506,6 +532,15 @@ async fn command_line_says_why_it_believes_nobody_and_knows_clusters_by_name() {
     );
     let unknown = said(&cluster.run(&["--context", "nowhere", "get", "greeting"]));
     assert!(unknown.contains("has no such context: it has bad, here"), "{unknown}");
+    assert_eq!(cluster.run(&["context", "remove", "here"]).status.code(), Some(0));
+    let left = std::fs::read_to_string(cluster.path("contexts.yml")).unwrap();
+    assert!(!left.contains("here") && !left.contains("current"), "{left}");
+    let by_hand = format!("# ours\n{left}");
+    write(&cluster.path("contexts.yml"), &by_hand);
+    let refused = cluster.run(&["context", "remove", "bad"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(said(&refused).contains("has comments"), "{}", said(&refused));
+    assert_eq!(std::fs::read_to_string(cluster.path("contexts.yml")).unwrap(), by_hand);
 }
 
 #[tokio::test]

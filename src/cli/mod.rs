@@ -16,6 +16,7 @@ mod check;
 mod completions;
 mod config_check;
 mod config_reference;
+mod context;
 mod debug;
 mod delete;
 mod dev;
@@ -266,6 +267,7 @@ EXAMPLES:
     Bench(bench::Bench),
     Token(token::Token),
     Ca(ca::Ca),
+    Context(context::ContextCommand),
     /// Check configuration files, or print the reference of their keys
     #[command(
         subcommand,
@@ -284,9 +286,8 @@ impl Command {
     /// Whether it asks a node, so that contexts count.
     fn asks_a_node(&self) -> bool {
         match self {
-            Self::Serve(_) | Self::Dev(_) | Self::Ca(_) | Self::Config(_) | Self::Completions(_) | Self::Man(_) => {
-                false
-            }
+            Self::Serve(_) | Self::Dev(_) | Self::Ca(_) | Self::Context(_) => false,
+            Self::Config(_) | Self::Completions(_) | Self::Man(_) => false,
             Self::Backup(backup) => backup.asks_a_node(),
             Self::Bench(bench) => bench.asks_a_node(),
             Self::Locate(locate) => locate.asks_a_node(),
@@ -485,6 +486,7 @@ async fn dispatch(Cli { mut global, command }: Cli) -> Result<Exit, CliError> {
         Command::Debug(debug::Debug::Bundle(bundle)) => bundle.run(&global).await,
         Command::Bench(bench) => bench.run(&global).await,
         Command::Ca(ca) => ca.run(&global),
+        Command::Context(context) => context.run(&global),
         Command::Config(Config::Check(check)) => check.run(&global),
         Command::Config(Config::Reference) => config_reference::run(),
         Command::Shell(shell) => shell.run(&global).await,

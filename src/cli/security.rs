@@ -69,15 +69,9 @@ impl Security {
                 None => Ok(None),
             };
         };
-        let text = read(&file)?;
-        let contexts = Contexts::parse(File { name: &file, text: &text });
-        let mut contexts = contexts.map_err(|error| CliError::bad_input(error.to_string()))?;
-        let Some(name) = self.context.clone().or(contexts.current) else { return Ok(None) };
-        let names: Vec<String> = contexts.contexts.keys().cloned().collect();
-        contexts.contexts.remove(&name).map(Some).ok_or_else(|| {
-            let (file, names) = (file.display(), names.join(", "));
-            CliError::bad_input(format!("--context {name}: {file} has no such context: it has {names}"))
-        })
+        let contexts = read_contexts(&file, &read(&file)?)?;
+        let Some(name) = self.context.as_ref().or(contexts.current.as_ref()) else { return Ok(None) };
+        contexts.contexts.get(name).cloned().map(Some).ok_or_else(|| unknown_context(name, &file, &contexts))
     }
 
     /// The token that requests have, if they have one.
@@ -132,8 +126,24 @@ pub(super) fn has_contexts() -> bool {
     contexts_file().is_some_and(|file| file.exists())
 }
 
+/// The contexts of `file`.
+pub(super) fn read_contexts(file: &Path, text: &str) -> Result<Contexts, CliError> {
+    Contexts::parse(File { name: file, text }).map_err(|error| CliError::bad_input(error.to_string()))
+}
+
+/// The error that `file` has no context of this name.
+pub(super) fn unknown_context(name: &str, file: &Path, contexts: &Contexts) -> CliError {
+    let file = file.display();
+    let names: Vec<&str> = contexts.contexts.keys().map(String::as_str).collect();
+    CliError::bad_input(if names.is_empty() {
+        format!("context {name}: {file} has no context: quorate context add {name} adds it")
+    } else {
+        format!("context {name}: {file} has no such context: it has {}", names.join(", "))
+    })
+}
+
 /// Where contexts are.
-fn contexts_file() -> Option<PathBuf> {
+pub(super) fn contexts_file() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(file) = variable(CONTEXTS_VARIABLE) {
         return Some(file);

@@ -1,7 +1,10 @@
 //! contexts.yml: the clusters that the command line knows by name.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+
+use serde_json::Value as Json;
 
 use super::RemoteAddress;
 use super::error::{ConfigError, Problem};
@@ -64,6 +67,43 @@ impl Contexts {
         }
         Ok(Self { current: current.map(|given| given.text), contexts })
     }
+
+    /// The text of a contexts.yml in `folder`. Paths below that folder are relative to it.
+    ///
+    /// # Errors
+    /// With the first path that is no UTF-8.
+    pub fn to_yaml(&self, folder: &Path) -> Result<String, PathBuf> {
+        // YAML takes the strings of JSON. What looks like a comment is written in another way: see `has_comments`.
+        let quoted = |text: &str| Json::from(text).to_string().replace('#', "\\u0023");
+        let mut text = String::new();
+        if let Some(current) = &self.current {
+            let _ = writeln!(text, "current: {}", quoted(current));
+        }
+        text.push_str(if self.contexts.is_empty() { "contexts: {}\n" } else { "contexts:\n" });
+        for (name, Context { addresses, ca, cert, key, token_file }) in &self.contexts {
+            let mut lines = String::new();
+            if !addresses.is_empty() {
+                let _ = writeln!(lines, "    address: {}", quoted(&addresses.join(",")));
+            }
+            for (word, path) in [("ca", ca), ("cert", cert), ("key", key), ("token_file", token_file)] {
+                let Some(path) = path else { continue };
+                let path = path.strip_prefix(folder).unwrap_or(path);
+                let path = path.to_str().ok_or_else(|| path.to_path_buf())?;
+                let _ = writeln!(lines, "    {word}: {}", quoted(path));
+            }
+            let name = quoted(name);
+            let _ =
+                if lines.is_empty() { writeln!(text, "  {name}: {{}}") } else { write!(text, "  {name}:\n{lines}") };
+        }
+        Ok(text)
+    }
+
+    /// Whether a text in YAML may have comments, which [`Self::parse`] drops. A text with ` #` within quotes may as well.
+    #[must_use]
+    pub fn has_comments(text: &str) -> bool {
+        let mut lines = text.trim_start_matches('\u{feff}').split(['\n', '\r']);
+        lines.any(|line| line.starts_with('#') || line.contains(" #") || line.contains("\t#"))
+    }
 }
 
 fn context(mapping: &Mapping<'_>) -> Result<Context, ConfigError> {
@@ -116,6 +156,40 @@ mod tests {
             (Some(Path::new("etc/ca.crt")), Some(Path::new("/abs.crt")))
         );
         assert_eq!(read.contexts["dev"], Context::default());
+    }
+
+    #[test]
+    fn written_contexts_read_as_themselves() {
+        let path = |text: &str| Some(PathBuf::from(text));
+        let prod = Context {
+            addresses: vec!["n1:8001".to_owned(), "[::1]:8002".to_owned()],
+            ca: path("etc/ca.crt"),
+            cert: path("/abs/\"a\": b.crt"),
+            key: path("etc/../key"),
+            token_file: path("etc/my #1/null"),
+        };
+        let named = |name: &str, context: &Context| (name.to_owned(), context.clone());
+        let contexts = BTreeMap::from([named("prod", &prod), named("~", &Context::default()), named("x: y", &prod)]);
+        let written = Contexts { current: Some("x: y".to_owned()), contexts };
+        let text = written.to_yaml(Path::new("etc")).unwrap();
+        assert!(text.contains("ca: \"ca.crt\""), "{text}");
+        assert_eq!(parse(&text).unwrap(), written);
+        assert!(!Contexts::has_comments(&text), "{text}");
+        let none = Contexts::default();
+        assert_eq!(parse(&none.to_yaml(Path::new("etc")).unwrap()).unwrap(), none);
+    }
+
+    #[test]
+    fn comments_are_found() {
+        for (text, has) in [
+            ("a: b # why", true),
+            ("# why\na: b", true),
+            ("a: \"n1:8001\"\nb: c#d\n", false),
+            ("\u{feff}# why", true),
+            ("a: b\r# why", true),
+        ] {
+            assert_eq!(Contexts::has_comments(text), has, "{text}");
+        }
     }
 
     #[test]
