@@ -17,12 +17,12 @@ MEASURE := cargo run --release --example measure --
 # `make install` puts the program into PREFIX/bin. By default that is cargo's own folder, which is on most PATHs.
 PREFIX ?= $(or $(CARGO_INSTALL_ROOT),$(CARGO_HOME),$(HOME)/.cargo)
 
-.PHONY: help setup build dist install run test model simulate mutants faults hostile fuzz soak bench doors micro growth \
+.PHONY: help setup build dist install run test model simulate mutants faults hostile fuzz soak bench bench-peers doors micro growth \
 	flamegraph book clients verify fmt lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Check what a build needs; install what is missing, or name the command that does
 	@./tools/setup
@@ -71,6 +71,11 @@ soak: setup ## Simulate fresh seeds for SECONDS, then check real processes under
 bench: dist ## Measure clusters of real nodes, and write target/bench/report.md: 12 minutes, or 3 with QUICK=1
 	QUORATE_PROGRAM="$(CARGO_TARGET_DIR)/dist/quorate" $(MEASURE) report \
 		$(if $(filter-out file,$(origin SECONDS)),--seconds $(SECONDS)) $(if $(QUICK),--quick)
+
+bench-peers: dist clients ## Measure Quorate beside etcd, a server that does nothing, and redis-server: SECONDS=5 for each figure
+	@./tools/peers "$(CLIENTS)"
+	PATH="$(CLIENTS):$$PATH" QUORATE_PROGRAM="$(CARGO_TARGET_DIR)/dist/quorate" $(MEASURE) peers \
+		$(if $(filter-out file,$(origin SECONDS)),--seconds $(SECONDS))
 
 doors: dist ## Measure all protocols in one run, 10,000 idle connections, and redis-benchmark: SECONDS=5 for each figure
 	QUORATE_PROGRAM="$(CARGO_TARGET_DIR)/dist/quorate" $(MEASURE) doors \

@@ -3,6 +3,7 @@
 //! ```text
 //! make bench                  # measure report: goals, costs and sweeps, as a page with pictures
 //! make doors                  # measure doors: all protocols in one run, and idle connections; then measure redis
+//! make bench-peers            # measure peers: beside etcd and others
 //! make growth                 # measure placement, then measure fill
 //! cargo run --release --example measure -- fill --help
 //! ```
@@ -15,6 +16,7 @@
 
 mod doors;
 mod growth;
+mod peers;
 mod picture;
 mod redis;
 mod report;
@@ -44,17 +46,14 @@ enum Part {
     Report(report::Plan),
     Doors(doors::Plan),
     Redis(redis::Plan),
+    Peers(peers::Plan),
     Placement(growth::placement::Plan),
     Fill(growth::run::Plan),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let default = if matches!(cli.part, Part::Report(_) | Part::Doors(_) | Part::Redis(_)) {
-        "target/bench"
-    } else {
-        "target/growth"
-    };
+    let default = if matches!(cli.part, Part::Placement(_) | Part::Fill(_)) { "target/growth" } else { "target/bench" };
     let output = cli.output.unwrap_or_else(|| checkout().join(default));
     std::fs::create_dir_all(&output)
         .unwrap_or_else(|error| panic!("cannot make the folder {}: {error}", output.display()));
@@ -62,6 +61,7 @@ fn main() -> ExitCode {
         Part::Report(plan) => report::run(&plan, &output),
         Part::Doors(plan) => doors::run(&plan, &output),
         Part::Redis(plan) => redis::run(&plan, &output),
+        Part::Peers(plan) => peers::run(&plan, &output),
         Part::Placement(plan) => growth::placement::run(&plan, &output),
         Part::Fill(plan) => growth::fill::run(&plan, &output),
     }

@@ -46,10 +46,21 @@ enum Setup {
 }
 
 /// One measurement.
-struct Seen {
-    per_second: f64,
+pub struct Seen {
+    pub per_second: f64,
     /// The processor time of the servers for one operation.
-    cpu: Duration,
+    pub cpu: Duration,
+}
+
+/// What redis-benchmark does.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    pub connections: usize,
+    /// The name of its test.
+    pub operation: &'static str,
+    /// How many commands of a connection are under way.
+    pub pipeline: u64,
+    pub value_bytes: usize,
 }
 
 /// Measures everything, and writes redis.md into `output`.
@@ -64,13 +75,7 @@ pub fn run(plan: &Plan, output: &Path) -> ExitCode {
         let _ = writeln!(text, "- {name}: {value}");
     }
     let redis_port = free_port();
-    let redis_server = Process::spawn(
-        Command::new("redis-server")
-            .args(["--port", &redis_port.to_string(), "--save", "", "--appendonly", "yes", "--appendfsync", "always"])
-            .arg("--dir")
-            .arg(cluster.dir()),
-        &cluster.dir().join("redis-server.log"),
-    );
+    let redis_server = start(redis_port, cluster.dir());
     let nodes: Vec<u32> = cluster.nodes.iter().map(TestNode::process_id).collect();
     let of_redis = |ports: &[u16], pipeline| Setup::Redis { ports: ports.to_vec(), pipeline };
     let setups = [
@@ -118,6 +123,13 @@ pub fn run(plan: &Plan, output: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Starts a redis-server that syncs its log, which it keeps in `dir`, before it answers a write.
+pub fn start(port: u16, dir: &Path) -> Process {
+    let mut server = Command::new("redis-server");
+    server.args(["--port", &port.to_string(), "--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
+    Process::spawn(server.arg("--dir").arg(dir), &dir.join("redis-server.log"))
+}
+
 impl Setup {
     fn asks_one(&self) -> bool {
         match self {
@@ -130,15 +142,16 @@ impl Setup {
     fn fill(&self, plan: &Plan) {
         match self {
             Self::Grpc(addresses) => drop(bench(addresses, plan.connections, "set", 1, true)),
-            // Keys are drawn: of each key this draws twelve.
             Self::Redis { ports, .. } => {
-                drop(benchmark(ports[0], plan.connections, "set", 16, 12 * KEYS as u64).wait());
+                let load =
+                    Load { connections: plan.connections, operation: "set", pipeline: 16, value_bytes: VALUE_BYTES };
+                load.fill(ports[0], KEYS as u64);
             }
         }
     }
 
-    fn measure(&self, plan: &Plan, operation: &str, processes: &[u32]) -> Seen {
-        let cpu = || -> Duration { processes.iter().map(|process| cpu_used(*process)).sum() };
+    fn measure(&self, plan: &Plan, operation: &'static str, processes: &[u32]) -> Seen {
+        let cpu = || used(processes);
         match self {
             Self::Grpc(addresses) => {
                 // The generator's warm-up is a second.
@@ -148,15 +161,58 @@ impl Setup {
                 Seen { per_second, cpu: cpu().saturating_sub(before).div_f64(operations.max(1.0)) }
             }
             Self::Redis { ports, pipeline } => {
-                let began = Instant::now();
-                let (_, tried) = together(ports, plan.connections, operation, *pipeline, TRIED);
-                let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
-                let requests = tried * plan.seconds * 1_000 / millis;
-                let before = cpu();
-                let (per_second, done) = together(ports, plan.connections, operation, *pipeline, requests);
-                Seen { per_second, cpu: cpu().saturating_sub(before).div_f64(done as f64) }
+                let (connections, pipeline) = (plan.connections, *pipeline);
+                let load = Load { connections, operation, pipeline, value_bytes: VALUE_BYTES };
+                load.measure(ports, processes, Duration::from_secs(plan.seconds))
             }
         }
+    }
+}
+
+fn used(processes: &[u32]) -> Duration {
+    processes.iter().map(|process| cpu_used(*process)).sum()
+}
+
+impl Load {
+    /// Gives each of `keys` keys a value. They are drawn: this draws each of them about twelve times.
+    pub fn fill(self, port: u16, keys: u64) {
+        drop(self.benchmark(port, self.connections, 12 * keys).wait());
+    }
+
+    /// Measures for about `duration`.
+    pub fn measure(self, ports: &[u16], processes: &[u32], duration: Duration) -> Seen {
+        let (began, least) = (Instant::now(), TRIED.min(400 * self.connections as u64 * self.pipeline));
+        let (_, tried) = self.together(ports, least);
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
+        let requests = tried * micros(duration) / micros(began.elapsed());
+        let before = used(processes);
+        let (per_second, done) = self.together(ports, requests.max(least));
+        Seen { per_second, cpu: used(processes).saturating_sub(before).div_f64(done as f64) }
+    }
+
+    /// The requests a second of one redis-benchmark for each port at the same time, and how many requests were answered.
+    fn together(self, ports: &[u16], requests: u64) -> (f64, u64) {
+        let of_each = (requests / ports.len() as u64).max(1);
+        let connections = self.connections.div_ceil(ports.len());
+        let began = Instant::now();
+        let running: Vec<_> = ports.iter().map(|port| self.benchmark(*port, connections, of_each)).collect();
+        for process in running {
+            let output = process.wait_with_output().expect("redis-benchmark runs");
+            let printed = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && !printed.contains("rror"), "redis-benchmark: {printed}");
+        }
+        let done = of_each * ports.len() as u64;
+        (done as f64 / began.elapsed().as_secs_f64(), done)
+    }
+
+    fn benchmark(self, port: u16, connections: usize, requests: u64) -> std::process::Child {
+        let Self { operation, pipeline, value_bytes, .. } = self;
+        Command::new("redis-benchmark")
+            .args(["-p", &port.to_string(), "-c", &connections.to_string(), "-d", &value_bytes.to_string(), "-q"])
+            .args(["-r", &KEYS.to_string(), "-t", operation, "-P", &pipeline.to_string(), "-n", &requests.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("redis-benchmark is installed: `make clients` does it")
     }
 }
 
@@ -174,30 +230,4 @@ fn bench(addresses: &[String], in_flight: usize, operation: &str, seconds: u64, 
     assert!(output.status.success(), "quorate bench: {}", String::from_utf8_lossy(&output.stderr));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it prints JSON");
     report["operations_per_second"].as_f64().expect("it prints a rate")
-}
-
-/// The requests a second of one redis-benchmark for each port at the same time, and how many requests were answered.
-fn together(ports: &[u16], connections: usize, operation: &str, pipeline: u64, requests: u64) -> (f64, u64) {
-    let of_each = requests.max(TRIED) / ports.len() as u64;
-    let began = Instant::now();
-    let running: Vec<_> = ports
-        .iter()
-        .map(|port| benchmark(*port, connections.div_ceil(ports.len()), operation, pipeline, of_each))
-        .collect();
-    for process in running {
-        let output = process.wait_with_output().expect("redis-benchmark runs");
-        let printed = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && !printed.contains("rror"), "redis-benchmark: {printed}");
-    }
-    let done = of_each * ports.len() as u64;
-    (done as f64 / began.elapsed().as_secs_f64(), done)
-}
-
-fn benchmark(port: u16, connections: usize, operation: &str, pipeline: u64, requests: u64) -> std::process::Child {
-    Command::new("redis-benchmark")
-        .args(["-p", &port.to_string(), "-c", &connections.to_string(), "-d", &VALUE_BYTES.to_string(), "-q"])
-        .args(["-r", &KEYS.to_string(), "-t", operation, "-P", &pipeline.to_string(), "-n", &requests.to_string()])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("redis-benchmark is installed: `make clients` does it")
 }

@@ -5,6 +5,7 @@
 //! end are counted too. Ctrl-C ends a run early; the report then covers the time until that.
 
 mod cpu;
+mod etcd;
 mod keys;
 mod mix;
 mod noop;
@@ -24,11 +25,14 @@ use std::time::{Duration, Instant};
 
 use super::locate::table_id;
 use super::output::{self, print};
+use super::security::Security;
 use super::serve::shutdown_on_signal;
 use super::{CliError, Exit, Global};
+use crate::api::cluster_client::ClusterClient;
 use crate::client::{ClientError, endpoint};
 use crate::tls::Dialer;
 use crate::types::TableId;
+use etcd::Etcd;
 use mix::Kind;
 use noop::NoopServer;
 pub(super) use options::Bench;
@@ -55,6 +59,16 @@ impl Bench {
             Target::Cluster => {
                 global.addresses()?;
                 (None, global.dialer()?)
+            }
+            Target::Etcd => {
+                let security = &global.security;
+                if security.ca.is_some() || security.cert.is_some() || security.private_key.is_some() {
+                    let problem =
+                        "--target etcd asks without TLS: leave out --ca, --cert and --key, and their variables";
+                    return Err(CliError::bad_input(problem));
+                }
+                Global { security: Security::default(), ..global.clone() }.addresses()?;
+                (None, Dialer::default())
             }
             Target::Noop => (Some(NoopServer::start(self.value_bytes)?), Dialer::default()),
         };
@@ -107,13 +121,17 @@ impl Bench {
             .map(|address| endpoint(address, dialer))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|problem| CliError::from(ClientError::from(problem)))?;
-        let clients = sender::connect(&endpoints, dialer, settings.connections, settings.in_flight).await;
-        let clients = clients.map_err(|problem| {
-            CliError::not_done(format!(
-                "no node can be reached: {problem}\nis a node running there? `quorate dev` starts some; --address or \
-                 QUORATE_ADDRESS names others"
-            ))
+        let channels = sender::connect(&endpoints, dialer, settings.connections, settings.in_flight).await;
+        let channels = channels.map_err(|problem| {
+            let hint = match self.target {
+                Target::Etcd => "is etcd running there? --address names its members",
+                _ => "is a node running there? `quorate dev` starts some; --address or QUORATE_ADDRESS names others",
+            };
+            CliError::not_done(format!("no node can be reached: {problem}\n{hint}"))
         })?;
+        let clients: Vec<_> =
+            channels.iter().map(|channel| crate::api::sized!(ClusterClient::new(channel.clone()))).collect();
+        let etcd = if self.target == Target::Etcd { channels.into_iter().map(Etcd::new).collect() } else { Vec::new() };
         let route = if self.route {
             let table = if self.table.in_requests().is_empty() {
                 TableId::DEFAULT
@@ -131,6 +149,7 @@ impl Bench {
         let watched = if self.mix.weight(Kind::Watch) > 0 { settings.in_flight } else { 0 };
         Ok(Workload {
             clients,
+            etcd,
             route,
             keys: self.keys_of(),
             table: self.table.in_requests(),

@@ -71,6 +71,7 @@ EXAMPLES:
   quorate bench --mix watch=1 --watchers 1000 --rate 10    how soon a thousand watchers hear of ten writes a second
   quorate bench --route --mix get=100                      ask a replica of each key, as clients with routing do
   quorate bench --target noop --mix get=100                the baseline: gRPC and this machine, without a store
+  quorate --address e1:2379 bench --target etcd --mix set=1   the same load on a cluster of etcd
   quorate --address n1:8001,n2:8001,n3:8001 bench --connections 4 --in-flight 1024 --json")]
 pub(crate) struct Bench {
     /// Requests in flight; with --rate, the most of them [default: 64, or 4096 with --rate]
@@ -169,6 +170,8 @@ pub(crate) struct Bench {
 pub(super) enum Target {
     /// The cluster at --address
     Cluster,
+    /// The members of etcd at --address, over its own API and without TLS: gets and sets, to compare
+    Etcd,
     /// A no-op server, started for the run: the baseline
     Noop,
 }
@@ -177,6 +180,7 @@ impl Target {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Cluster => "cluster",
+            Self::Etcd => "etcd",
             Self::Noop => "noop",
         }
     }
@@ -202,8 +206,20 @@ impl Bench {
                 )));
             }
         }
-        if self.route && self.target == Target::Noop {
-            return Err(CliError::bad_input("--route goes with --target cluster: a no-op server has no replicas"));
+        if self.route && self.target != Target::Cluster {
+            return Err(CliError::bad_input("--route goes with --target cluster: others do not say where a key is"));
+        }
+        let is_unknown = |kind: &&Kind| !matches!(kind, Kind::Get | Kind::Set) && self.mix.weight(**kind) > 0;
+        if self.target == Target::Etcd
+            && let Some(kind) = Kind::ALL.iter().find(is_unknown)
+        {
+            let name = kind.name();
+            return Err(CliError::bad_input(format!(
+                "--target etcd takes get and set, and the mix has {name}: leave it out"
+            )));
+        }
+        if self.target == Target::Etcd && !self.table.in_requests().is_empty() {
+            return Err(CliError::bad_input("--table goes with --target cluster: etcd has no tables"));
         }
         let longest = self.keys_of().longest();
         if longest > KEY_BYTES_MAX {
@@ -336,6 +352,8 @@ mod tests {
             ("--connections 0", "--connections", "1.."),
             ("--target disk", "--target", "noop"),
             ("--route --target noop", "--route", "--target cluster"),
+            ("--target etcd --mix get=1,add=1", "--target etcd", "the mix has add"),
+            ("--target etcd --table carts", "--table", "no tables"),
             ("--watchers 5000 --mix watch=1", "--watchers", "4096"),
             ("--watchers 5", "--watchers", "--mix watch=1"),
             ("--list-keys 0 --mix list=1", "--list-keys", "1.."),

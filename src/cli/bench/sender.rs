@@ -9,6 +9,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Status};
 
 use super::super::output::chain;
+use super::etcd::Etcd;
 use super::mix::Kind;
 use super::tally::Outcome;
 use super::workload::{PRELOAD_IN_FLIGHT, Workload};
@@ -32,6 +33,7 @@ pub(super) struct Sender {
     workload: Arc<Workload>,
     number: usize,
     clients: Vec<ClusterClient<NodeChannel>>,
+    etcd: Vec<Etcd>,
     turn: usize,
     random: SmallRng,
     /// The header `grpc-timeout`, made once.
@@ -43,9 +45,9 @@ impl Sender {
         // Workers must not draw alike. Any odd factor serves.
         let seed = workload.seed.wrapping_add((number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let deadline = format!("{}u", workload.timeout.as_micros()).parse().expect("a number and a letter are ASCII");
-        let clients = workload.clients.clone();
+        let (clients, etcd) = (workload.clients.clone(), workload.etcd.clone());
         let random = SmallRng::seed_from_u64(seed);
-        Self { workload: Arc::clone(workload), number, turn: number, clients, random, deadline }
+        Self { workload: Arc::clone(workload), number, turn: number, clients, etcd, random, deadline }
     }
 
     pub(super) async fn send_drawn(&mut self) -> (Kind, Outcome) {
@@ -63,6 +65,9 @@ impl Sender {
         };
         let table = self.workload.table.clone();
         let node = self.next(kind, &key);
+        if !self.etcd.is_empty() {
+            return self.send_to_etcd(kind, node, key).await;
+        }
         match kind {
             Kind::Get => {
                 let request = self.request(api::GetRequest { key, table, ..Default::default() });
@@ -134,6 +139,19 @@ impl Sender {
         }
     }
 
+    /// Gets or sets; other operations are refused before a run.
+    async fn send_to_etcd(&mut self, kind: Kind, member: usize, key: String) -> Result<Outcome, Status> {
+        let deadline = self.request(());
+        if kind == Kind::Get {
+            let found = self.etcd[member].get(key, deadline).await?;
+            return Ok(Outcome::Done { found: found.is_some(), bytes: found.unwrap_or_default() });
+        }
+        let value = self.workload.values.draw(&mut self.random);
+        let bytes = value.len();
+        self.etcd[member].set(key, value, deadline).await?;
+        Ok(Outcome::Done { found: false, bytes })
+    }
+
     /// The connection for the next request: to a replica of the key with `--route`, else to the next node in turn.
     fn next(&mut self, kind: Kind, key: &str) -> usize {
         self.turn = self.turn.wrapping_add(1);
@@ -191,8 +209,8 @@ pub(super) async fn connect(
     dialer: &Dialer,
     connections: usize,
     in_flight: usize,
-) -> Result<Vec<ClusterClient<NodeChannel>>, String> {
-    let mut clients = Vec::with_capacity(connections * endpoints.len());
+) -> Result<Vec<NodeChannel>, String> {
+    let mut channels = Vec::with_capacity(connections * endpoints.len());
     let mut last_problem = None;
     let mut connected = false;
     for endpoint in std::iter::repeat_n(endpoints, connections).flatten() {
@@ -209,10 +227,10 @@ pub(super) async fn connect(
                 resolve::connect_lazily(endpoint, dialer.clone(), CONNECT_TIME_MAX)
             }
         };
-        clients.push(crate::api::sized!(ClusterClient::new(channel)));
+        channels.push(channel);
     }
     match last_problem {
         Some(problem) if !connected => Err(problem),
-        _ => Ok(clients),
+        _ => Ok(channels),
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::etcd::Etcd;
 use super::keys::Keys;
 use super::mix::Mix;
 use super::progress::Progress;
@@ -41,6 +42,8 @@ pub(super) enum Pace {
 #[derive(Debug)]
 pub(super) struct Workload {
     pub(super) clients: Vec<ClusterClient<NodeChannel>>,
+    /// The same connections, where etcd is at their other ends.
+    pub(super) etcd: Vec<Etcd>,
     /// Which of them lead to the replicas of a key, where that is wanted.
     pub(super) route: Option<Route>,
     pub(super) keys: Keys,

@@ -33,6 +33,8 @@ pub enum Pace {
 pub enum Target<'a> {
     /// The nodes at these addresses.
     Cluster(&'a str),
+    /// The members of etcd at these addresses.
+    Etcd(&'a str),
     /// The no-op server, over so many connections.
     Noop(usize),
 }
@@ -52,10 +54,15 @@ impl Workload {
         self.run_with(target, warm_up, duration, &[])
     }
 
-    /// Writes every key once.
+    /// Writes every key of a cluster once.
     pub fn write_all_keys(&self, addresses: &str) {
+        self.write_all_keys_of(Target::Cluster(addresses));
+    }
+
+    /// Writes every key once.
+    pub fn write_all_keys_of(&self, target: Target<'_>) {
         let moment = Duration::from_millis(100);
-        self.run_with(Target::Cluster(addresses), Duration::ZERO, moment, &["--load"]);
+        self.run_with(target, Duration::ZERO, moment, &["--load"]);
     }
 
     /// The same, with more arguments.
@@ -76,6 +83,7 @@ impl Workload {
         };
         match target {
             Target::Cluster(addresses) => bench.args(["--address", addresses]),
+            Target::Etcd(addresses) => bench.args(["--target", "etcd", "--address", addresses]),
             Target::Noop(connections) => bench.args(["--target", "noop", "--connections", &connections.to_string()]),
         };
         let output = bench.output().expect("the generator can be started");

@@ -9,7 +9,7 @@
 
 mod baseline;
 mod cluster;
-mod generator;
+pub mod generator;
 pub mod machine;
 mod metrics;
 mod operations;
