@@ -9,6 +9,7 @@ mod body;
 mod clock;
 mod cluster;
 mod health;
+mod inflate;
 mod members;
 mod node;
 mod refusal;
@@ -62,6 +63,7 @@ use super::connections;
 use body::{Counted, Observed, observed};
 use clock::ClockService;
 use cluster::ClusterService;
+use inflate::Inflated;
 use members::MembersService;
 use node::NodeService;
 use tables::TablesService;
@@ -273,7 +275,11 @@ impl Frontend {
         request.extensions_mut().insert(deadline);
         let guard = service.buffers().guard();
         request.extensions_mut().insert(service);
-        let answered = self.route(request.map(|body| Body::new(Counted::new(body, guard))));
+        let is_compressed = inflate::is_compressed(request.headers_mut());
+        let answered = self.route(request.map(|body| {
+            let counted = Counted::new(body, guard);
+            if is_compressed { Body::new(Inflated::new(counted)) } else { Body::new(counted) }
+        }));
         let trace = observation.trace();
         let answering = async move {
             let response = refusal::explained(infallible(answered.await), access);
