@@ -22,6 +22,10 @@ use crate::wire::version::VersionText;
 
 /// A file is ended once it has so many bytes. What is lost by an interruption is one file at most.
 const FILE_BYTES_MAX: u64 = 64 << 20;
+/// How many keys are asked for at once. For more of them nodes would work longer without a pause, and others would wait.
+const PAGE_KEYS: u64 = 100;
+/// After each page the backup rests for as long as the page took, and for so long at most: others have the nodes meanwhile.
+const REST_MAX: Duration = Duration::from_millis(500);
 /// How long a list is asked for again while no node answers.
 const RETRY_FOR: Duration = Duration::from_mins(1);
 /// The pause before it is asked for again.
@@ -219,7 +223,8 @@ impl<P: FnMut(Progress)> Work<P> {
         let client = self.create.client.table(&table.name);
         let mut answered_at = Instant::now();
         loop {
-            let mut list = client.list(&self.create.prefix).values();
+            let (began, mut keys) = (Instant::now(), 0);
+            let mut list = client.list(&self.create.prefix).values().limit(PAGE_KEYS);
             if let Some(after) = &after {
                 list = list.start_after(after.clone());
             }
@@ -227,13 +232,14 @@ impl<P: FnMut(Progress)> Work<P> {
             let failed = loop {
                 let listed = match listing.next().await {
                     Some(Ok(listed)) => listed,
-                    Some(Err(error)) => break error,
+                    Some(Err(error)) => break Some(error),
+                    None if keys == PAGE_KEYS => break None,
                     None => {
                         // A table that was dropped and created again may have no key that tells.
                         match self.is_gone(table).await {
                             Ok(true) => return Ok(false),
                             Ok(false) => {}
-                            Err(error) => break error,
+                            Err(error) => break Some(error),
                         }
                         let whole = match writer.take() {
                             Some(whole) => whole,
@@ -264,6 +270,11 @@ impl<P: FnMut(Progress)> Work<P> {
                 }
                 self.pace.spend(line.len() as u64).await;
                 answered_at = Instant::now();
+                keys += 1;
+            };
+            let Some(failed) = failed else {
+                tokio::time::sleep(began.elapsed().min(REST_MAX)).await;
+                continue;
             };
             match failed {
                 ClientError::NoSuchTable { .. } => return Ok(false),

@@ -54,8 +54,9 @@ enum Command {
 
 /// Write a backup into a new folder, or a bucket
 ///
-/// Asks nodes as any client does, with one list at a time. Clients go on meanwhile, and so does the backup while a minority of
-/// the nodes is away. Where it is interrupted, --resume goes on behind the last file that is whole.
+/// Asks nodes as any client does, for a hundred keys at a time, and rests as long as that took. Clients go on meanwhile, and so
+/// does the backup while a minority of the nodes is away. Where it is interrupted, --resume goes on behind the last file that is
+/// whole.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 EXAMPLES:
