@@ -39,6 +39,8 @@ const HELD_MAX: u64 = 500 + 32 + 8;
 const OVERHEAD_BYTES_MAX: u64 = 128 << 20;
 /// The share of one client of the bytes that arrive and leave, and of those in flight.
 const SHARE_BYTES_MAX: u64 = (256 << 20) + (128 << 20);
+/// What a node keeps of any writes: two write buffers, of which one is being written out, and the cache of records.
+const STORE_BYTES_MAX: u64 = (128 << 20) + (128 << 20);
 /// The frames of a flood that a node may answer on one connection: at first, and in a second. Twice as many as docs/security.md says,
 /// because the time is not exact.
 const FRAMES_ANSWERED_MAX: (f64, f64) = (2.0 * 256.0, 2.0 * 2_000.0);
@@ -110,6 +112,8 @@ enum End {
     Refused,
     /// It waits for the node, which reads no more of its frames than it says.
     Slowed,
+    /// It asks for nothing.
+    Nothing,
 }
 
 impl End {
@@ -141,13 +145,34 @@ impl End {
                 }
                 Ok("waits for the node".to_owned())
             }
+            Self::Nothing => Ok("asks for nothing".to_owned()),
         }
     }
 }
 
+/// Keeps both threads of the hostile side busy, as its loads do.
+async fn busy(until: Instant) -> Made {
+    let spin = move || {
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+    };
+    let other = tokio::spawn(async move { spin() });
+    spin();
+    other.await.expect("no panic");
+    Made::default()
+}
+
 const GREETING: Duration = Duration::from_secs(5);
 
-static LOADS: [Load; 23] = [
+static LOADS: [Load; 24] = [
+    // Without it nobody knows which part of a time is the node's, and which the machine's.
+    Load {
+        kind: "none: processors that others use",
+        growth_bytes_max: OVERHEAD_BYTES_MAX,
+        end: End::Nothing,
+        run: |_, until| Box::pin(busy(until)),
+    },
     Load {
         kind: "idle connections",
         growth_bytes_max: OVERHEAD_BYTES_MAX,
@@ -292,13 +317,13 @@ static LOADS: [Load; 23] = [
     },
     Load {
         kind: "watches that are not read",
-        growth_bytes_max: OVERHEAD_BYTES_MAX + SHARE_BYTES_MAX,
+        growth_bytes_max: OVERHEAD_BYTES_MAX + SHARE_BYTES_MAX + STORE_BYTES_MAX,
         end: End::Refused,
         run: |doors, until| Box::pin(payloads::unread_watches(doors, until)),
     },
     Load {
         kind: "2,000 requests in flight",
-        growth_bytes_max: OVERHEAD_BYTES_MAX + SHARE_BYTES_MAX,
+        growth_bytes_max: OVERHEAD_BYTES_MAX + SHARE_BYTES_MAX + STORE_BYTES_MAX,
         end: End::Refused,
         run: |doors, until| Box::pin(payloads::many_in_flight(doors, until)),
     },
