@@ -39,8 +39,6 @@ const HELD_MAX: u64 = 500 + 32 + 8;
 const OVERHEAD_BYTES_MAX: u64 = 128 << 20;
 /// The share of one client of the bytes that arrive and leave, and of those in flight.
 const SHARE_BYTES_MAX: u64 = (256 << 20) + (128 << 20);
-/// What a node keeps of any writes: two write buffers, of which one is being written out, and the cache of records.
-const STORE_BYTES_MAX: u64 = (128 << 20) + (128 << 20);
 /// The frames of a flood that a node may answer on one connection: at first, and in a second. Twice as many as docs/security.md says,
 /// because the time is not exact.
 const FRAMES_ANSWERED_MAX: (f64, f64) = (2.0 * 256.0, 2.0 * 2_000.0);
@@ -317,13 +315,13 @@ static LOADS: [Load; 24] = [
     },
     Load {
         kind: "watches that are not read",
-        growth_bytes_max: OVERHEAD_BYTES_MAX + SHARE_BYTES_MAX + STORE_BYTES_MAX,
+        growth_bytes_max: OVERHEAD_BYTES_MAX + SHARE_BYTES_MAX,
         end: End::Refused,
         run: |doors, until| Box::pin(payloads::unread_watches(doors, until)),
     },
     Load {
         kind: "2,000 requests in flight",
-        growth_bytes_max: OVERHEAD_BYTES_MAX + SHARE_BYTES_MAX + STORE_BYTES_MAX,
+        growth_bytes_max: OVERHEAD_BYTES_MAX + SHARE_BYTES_MAX,
         end: End::Refused,
         run: |doors, until| Box::pin(payloads::many_in_flight(doors, until)),
     },

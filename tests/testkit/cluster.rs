@@ -28,8 +28,8 @@ use super::tls::{Believes, connected};
 
 /// How long nodes may take until they serve: far more than they need, for a machine that compiles meanwhile.
 pub const START_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long a node may take to end after SIGTERM: far more than it drains, for a machine whose disk is busy.
-pub const END_TIME_MAX: Duration = Duration::from_secs(15);
+/// How long a node may take to end after SIGTERM.
+pub const END_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long one health request may take.
 const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
 /// The lines of each log that a failed test prints.
