@@ -18,8 +18,6 @@ use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::types::NodeId;
 
-use super::SPANS_WAITING_MAX;
-
 /// The most spans in one message to the collector.
 const BATCH_SPANS_MAX: usize = 512;
 /// How long the first span of a message waits for others.
@@ -44,12 +42,12 @@ impl Export {
     pub(super) fn run(mut self) {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
-            Err(error) => return self.lose(0, &error),
+            Err(error) => return self.lose_waiting(&error),
         };
         runtime.block_on(async {
             let exporter = match self.exporter() {
                 Ok(exporter) => exporter,
-                Err(error) => return self.lose(0, &error),
+                Err(error) => return self.lose_waiting(&error),
             };
             let mut is_open = true;
             while is_open {
@@ -59,10 +57,15 @@ impl Export {
                 if count == 0 {
                     continue;
                 }
-                match tokio::time::timeout(EXPORT_TIME_MAX, exporter.export(batch)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => self.lose(count, &error),
-                    Err(late) => self.lose(count, &late),
+                let lost = match tokio::time::timeout(EXPORT_TIME_MAX, exporter.export(batch)).await {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(error)) => error.to_string(),
+                    Err(late) => late.to_string(),
+                };
+                self.lose(count, &lost);
+                if self.closing.is_cancelled() {
+                    // A collector that takes nothing now takes no more within the time that is left.
+                    return self.lose_waiting(&lost);
                 }
             }
         });
@@ -89,10 +92,10 @@ impl Export {
             tokio::select! {
                 biased;
                 () = self.closing.cancelled() => {
-                    while batch.len() < SPANS_WAITING_MAX && let Ok(span) = self.spans.try_recv() {
-                        batch.push(span);
-                    }
-                    return (batch, false);
+                    // Nothing enters a closed queue. It is empty in the end.
+                    self.spans.close();
+                    let received = self.spans.recv_many(&mut batch, room).await;
+                    return (batch, received > 0);
                 }
                 received = self.spans.recv_many(&mut batch, room) => {
                     if received == 0 {
@@ -104,6 +107,16 @@ impl Export {
             }
         }
         (batch, true)
+    }
+
+    /// The spans that wait are lost. Those that come later find the queue closed.
+    fn lose_waiting(&mut self, error: &dyn std::fmt::Display) {
+        self.spans.close();
+        let mut count = 0;
+        while self.spans.try_recv().is_ok() {
+            count += 1;
+        }
+        self.lose(count, error);
     }
 
     /// So many spans are lost.
@@ -121,5 +134,85 @@ async fn leaves(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Context;
+    use std::time::SystemTime;
+
+    use futures_util::task::noop_waker;
+    use opentelemetry::InstrumentationScope;
+    use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status};
+    use opentelemetry_sdk::trace::{SpanEvents, SpanLinks};
+
+    use super::*;
+    use crate::traces::SPANS_WAITING_MAX;
+
+    fn span() -> SpanData {
+        SpanData {
+            span_context: SpanContext::NONE,
+            parent_span_id: SpanId::INVALID,
+            parent_span_is_remote: false,
+            span_kind: SpanKind::Server,
+            name: "test".into(),
+            start_time: SystemTime::UNIX_EPOCH,
+            end_time: SystemTime::UNIX_EPOCH,
+            attributes: Vec::new(),
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: Status::Unset,
+            instrumentation_scope: InstrumentationScope::default(),
+        }
+    }
+
+    fn export(endpoint: &str) -> (Export, mpsc::Sender<SpanData>) {
+        let (spans, waiting) = mpsc::channel(SPANS_WAITING_MAX);
+        let export = Export {
+            endpoint: endpoint.to_owned(),
+            node: NodeId::new("1").unwrap(),
+            spans: waiting,
+            metrics: Arc::default(),
+            closing: CancellationToken::new(),
+        };
+        (export, spans)
+    }
+
+    /// A message may be half full when the queue behind it is full.
+    #[tokio::test]
+    async fn end_takes_all_spans_that_wait() {
+        let (mut export, spans) = export("http://127.0.0.1:9");
+        let closing = export.closing.clone();
+        let mut gathers = Box::pin(export.gather());
+        for _ in 0..300 {
+            spans.try_send(span()).unwrap();
+        }
+        assert!(gathers.as_mut().poll(&mut Context::from_waker(&noop_waker())).is_pending());
+        for _ in 0..SPANS_WAITING_MAX {
+            spans.try_send(span()).unwrap();
+        }
+        closing.cancel();
+        let (mut batch, mut goes_on) = gathers.as_mut().await;
+        drop(gathers);
+        let mut all = 0;
+        while goes_on {
+            assert!(batch.len() <= BATCH_SPANS_MAX);
+            all += batch.len();
+            (batch, goes_on) = export.gather().await;
+        }
+        assert_eq!(all + batch.len(), 300 + SPANS_WAITING_MAX);
+        assert!(spans.try_send(span()).is_err());
+    }
+
+    #[test]
+    fn spans_without_an_exporter_are_lost_and_counted() {
+        let (export, spans) = export("no address");
+        let metrics = Arc::clone(&export.metrics);
+        spans.try_send(span()).unwrap();
+        export.run();
+        assert_eq!(metrics.traces_dropped.get(), 1);
+        assert!(spans.try_send(span()).is_err());
     }
 }
