@@ -136,12 +136,8 @@ impl Kept {
         let Some(file) = contexts_file() else {
             return Err(CliError::bad_input("neither HOME nor QUORATE_CONTEXTS says where contexts.yml is: set one"));
         };
-        let text = match std::fs::read_to_string(&file) {
-            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-            other => {
-                other.map_err(|error| CliError::bad_input(format!("{}: cannot be read: {error}", file.display())))?
-            }
-        };
+        let text = text_of(&file)
+            .map_err(|error| CliError::bad_input(format!("{}: cannot be read: {error}", file.display())))?;
         let contexts = if text.trim().is_empty() { Contexts::default() } else { read_contexts(&file, &text)? };
         Ok(Self { file, text, contexts })
     }
@@ -168,13 +164,26 @@ impl Kept {
         if read_contexts(&self.file, &text)? != self.contexts {
             return Err(CliError::bad_input(format!("{shown} would not say what was given: it is as it was")));
         }
-        let failed =
-            |error: Error| CliError::bad_input(format!("{shown}: cannot be written: {error}; it is as it was"));
+        let failed = |error: Error| {
+            let message = format!("{shown}: cannot be written: {error}; it is as it was");
+            let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+            if is_full { CliError::not_done(message) } else { CliError::bad_input(message) }
+        };
         // A link stays one: the file that it names is replaced.
         let is_link = std::fs::symlink_metadata(&self.file).is_ok_and(|file| file.is_symlink());
         let file = if is_link { std::fs::canonicalize(&self.file).map_err(failed)? } else { self.file.clone() };
-        replace(&file, &self.text, &text).map_err(failed)?;
-        Ok(Exit::Done)
+        if replace(&file, &self.text, &text).map_err(failed)? {
+            return Ok(Exit::Done);
+        }
+        Err(CliError::not_done(format!("{shown}: somebody else has changed it meanwhile: try again")))
+    }
+}
+
+/// A file that is not there is one without text.
+fn text_of(file: &Path) -> std::io::Result<String> {
+    match std::fs::read_to_string(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        read => read,
     }
 }
 
@@ -182,8 +191,9 @@ fn folder_of(file: &Path) -> &Path {
     file.parent().unwrap_or(Path::new(""))
 }
 
-/// Writes a new file beside `file`, which had the text `before`, and gives it that name. It keeps the mode of the file before.
-fn replace(file: &Path, before: &str, text: &str) -> std::io::Result<()> {
+/// Writes a new file beside `file`, and gives it that name. It keeps the mode of the file before. Returns whether it did: a file
+/// whose text is not `before` any more stays as it is.
+fn replace(file: &Path, before: &str, text: &str) -> std::io::Result<bool> {
     let folder = folder_of(file);
     if !folder.as_os_str().is_empty() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -200,13 +210,17 @@ fn replace(file: &Path, before: &str, text: &str) -> std::io::Result<()> {
             }
             made.set_permissions(old.permissions())?;
         }
-        let now = old.as_ref().map_or_else(|| Ok(String::new()), |_| std::fs::read_to_string(file))?;
-        if now != before {
-            return Err(Error::other("somebody else has changed it meanwhile: try again"));
+        let is_as_before = text_of(file)? == before;
+        if is_as_before {
+            std::fs::rename(&new, file)?;
         }
-        std::fs::rename(&new, file)
+        Ok(is_as_before)
     };
-    put_in_place().inspect_err(|_| drop(std::fs::remove_file(&new)))
+    let replaced = put_in_place();
+    if !matches!(replaced, Ok(true)) {
+        drop(std::fs::remove_file(&new));
+    }
+    replaced
 }
 
 impl Add {
@@ -289,4 +303,25 @@ fn as_json(name: &str, contexts: &Contexts) -> serde_json::Value {
         "key": path(key),
         "token_file": path(token_file),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_that_others_change_meanwhile_stays_as_they_left_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("contexts.yml");
+        for others in ["", "contexts: {}\n"] {
+            std::fs::write(&file, others).unwrap();
+            // It was read before: with other text, or before it was there.
+            let before = if others.is_empty() { "contexts: { a: {} }\n" } else { "" };
+            assert!(!replace(&file, before, "new").unwrap());
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), others);
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the new file is removed");
+        }
+        assert!(replace(&file, "contexts: {}\n", "new").unwrap());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
+    }
 }
