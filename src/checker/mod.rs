@@ -15,6 +15,8 @@
 //! those with greater ones. An operation of unknown outcome is of use only where the next one needs its effect. And where
 //! all values are unique, a write of unknown outcome can be left out if no read saw its value; otherwise it took effect
 //! before that read ended. Only deletes, additions and conditional writes of unknown outcome stay open to the end.
+//!
+//! Many of these make the search long, and most of them had no effect. [`order_by_need`] tries the few that told values need.
 
 pub mod requests;
 
@@ -174,6 +176,21 @@ pub fn check(history: &[Operation], steps_max: u64) -> Verdict {
     }
 }
 
+/// An order that explains every result of the history: the operations that took effect, and the reads. It leaves out operations
+/// of unknown outcome, which may have had no effect.
+///
+/// An operation of unknown outcome is tried only where an operation that may come next needs the value that it leads to. One
+/// more addition of unknown outcome may come between them. So an order may be missed: `None` does not say that there is none.
+#[must_use]
+pub fn order_by_need(history: &[Operation], steps_max: u64) -> Option<Vec<Operation>> {
+    let steps = prepare(history)?;
+    let mut search = Search { by_need: true, ..Search::new(&steps) };
+    match search.run(steps_max) {
+        Verdict::Linearizable => Some(search.path.iter().map(|placed| history[steps[placed.step].of]).collect()),
+        Verdict::NotLinearizable | Verdict::NoVerdict => None,
+    }
+}
+
 /// A smaller part of a history that is not linearizable, which is not linearizable either.
 ///
 /// Leaving operations out never breaks the others: a write is left out together with the reads of its value. Conditional
@@ -285,6 +302,8 @@ fn groups(history: &[Operation]) -> Vec<BTreeSet<usize>> {
 /// An operation in the form that the search uses.
 #[derive(Clone, Copy, Debug)]
 struct Step {
+    /// The index of the operation in the history.
+    of: usize,
     from: u64,
     /// `u64::MAX` if it may never take effect.
     to: u64,
@@ -417,7 +436,7 @@ fn prepare(history: &[Operation]) -> Option<Vec<Step>> {
     }
     let mut written = BTreeSet::new();
     let mut steps = Vec::with_capacity(history.len());
-    for Operation { invoked, action, ending, version, .. } in history.iter().copied() {
+    for (of, Operation { invoked, action, ending, version, .. }) in history.iter().copied().enumerate() {
         let (end, version) = match ending {
             Ending::Returned(at) => (at, version),
             Ending::Unknown => (NEVER, None),
@@ -447,7 +466,7 @@ fn prepare(history: &[Operation]) -> Option<Vec<Step>> {
             // A read saw the value before the write began.
             return None;
         }
-        steps.push(Step { from: invoked, to, does, version });
+        steps.push(Step { of, from: invoked, to, does, version });
     }
     if first_seen.keys().any(|value| !written.contains(value)) {
         return None;
@@ -472,6 +491,8 @@ struct Search<'a> {
     /// The steps placed so far, for backtracking.
     path: Vec<Placed>,
     seen: HashSet<(Vec<u64>, State, bool)>,
+    /// Whether steps that may never take effect are tried only where their values are needed.
+    by_need: bool,
 }
 
 struct Placed {
@@ -490,10 +511,11 @@ impl<'a> Search<'a> {
         let mut by_version: Vec<usize> = (0..steps.len()).filter(|i| steps[*i].version.is_some()).collect();
         by_version.sort_by_key(|i| steps[*i].version);
         let (path, seen) = (Vec::new(), HashSet::new());
-        Self { steps, placed, low: 0, by_version, low_version: 0, left, state: State::FIRST, path, seen }
+        let (state, by_need) = (State::FIRST, false);
+        Self { steps, placed, low: 0, by_version, low_version: 0, left, state, path, seen, by_need }
     }
 
-    fn run(mut self, steps_max: u64) -> Verdict {
+    fn run(&mut self, steps_max: u64) -> Verdict {
         let mut candidates = self.candidates();
         for _ in 0..steps_max {
             if self.left == 0 {
@@ -541,6 +563,9 @@ impl<'a> Search<'a> {
         }) {
             return vec![*read];
         }
+        if self.by_need {
+            self.drop_unneeded(&mut may_stand);
+        }
         // A delete that may never take effect is of use only directly before a step that needs an absence. The earliest one
         // serves as well as any other.
         let needs_absence = |step: &Step| match step.does {
@@ -560,6 +585,32 @@ impl<'a> Search<'a> {
         });
         may_stand.sort_by_key(|i| std::cmp::Reverse(self.steps[*i].to));
         may_stand
+    }
+
+    /// Drops the steps that may never take effect and lead to a value that nothing needs. A step that may come next needs a
+    /// value at once, or after one more open addition. Steps that lead to an absence stay.
+    fn drop_unneeded(&self, may_stand: &mut Vec<usize>) {
+        let (mut needed, mut open_additions) = (BTreeSet::<u64>::new(), Vec::new());
+        for i in may_stand.iter().copied() {
+            let step = &self.steps[i];
+            match step.does {
+                Does::Add(delta, _) if step.to == NEVER => open_additions.push((i, delta)),
+                _ if step.to == NEVER || self.state.after(step).is_some() => {}
+                Does::See(Some(value)) => needed.extend([value]),
+                Does::Add(delta, Some(sum)) => needed.extend([sum.wrapping_add_signed(delta.wrapping_neg())]),
+                // Any value serves.
+                Does::Look(true) | Does::SetIf(Condition::Present, _) => return,
+                _ => {}
+            }
+        }
+        may_stand.retain(|i| {
+            let step = &self.steps[*i];
+            let serves = |value: u64| {
+                let mut others = open_additions.iter().filter(|(other, _)| other != i);
+                needed.contains(&value) || others.any(|(_, delta)| needed.contains(&value.wrapping_add_signed(*delta)))
+            };
+            step.to != NEVER || self.state.after(step).and_then(|after| after.value).is_none_or(serves)
+        });
     }
 
     fn place(&mut self, step: usize, others: Vec<usize>) {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{self as checker, Action, Ending, Operation, STEPS_MAX, Verdict, check};
+use super::{self as checker, Action, Ending, Operation, STEPS_MAX, Verdict, check, order_by_need};
 use crate::types::{Condition, Version};
 
 /// The wish of a client. The index of the first attempt names the value and the token.
@@ -233,8 +233,8 @@ pub fn operations(
 }
 
 /// Whether the history is linearizable. Requests of unknown outcome that led to any version told are known to have taken
-/// effect. The others most likely did not, and the search is short without them: it may take `steps_of_doubt_max` with
-/// them.
+/// effect. The others most likely did not, and the search is short without them, or with the few that told values need. It may
+/// take `steps_of_doubt_max` with all of them.
 #[must_use]
 pub fn verdict(operations: &[Operation], steps_of_doubt_max: u64) -> Verdict {
     judge(operations, steps_of_doubt_max).0
@@ -256,6 +256,10 @@ pub fn judge(operations: &[Operation], steps_of_doubt_max: u64) -> (Verdict, Vec
     let known: Vec<Operation> = operations.iter().filter(is_known).copied().collect();
     if check(&known, steps_of_doubt_max) == Verdict::Linearizable {
         return (Verdict::Linearizable, known);
+    }
+    // An order proves the verdict: the operations that it leaves out may have had no effect. That none is found proves nothing.
+    if let Some(order) = order_by_need(operations, steps_of_doubt_max.min(STEPS_MAX)) {
+        return (Verdict::Linearizable, order);
     }
     let likely: Vec<Operation> = operations.iter().filter(is_likely).copied().collect();
     if check(&likely, STEPS_MAX) == Verdict::Linearizable {
@@ -473,6 +477,71 @@ mod tests {
             ask,
             outcome,
         }
+    }
+
+    /// Too few for a search with many additions of unknown outcome.
+    const STEPS_OF_DOUBT_MAX: u64 = 20_000;
+
+    fn operation(action: Action, invoked: u64, ending: Ending) -> Operation {
+        Operation { client: 0, invoked, action, ending, version: None }
+    }
+
+    fn added(delta: i64, sum: u64, invoked: u64) -> Operation {
+        operation(Action::Add { delta, sum: Some(sum) }, invoked, Ending::Returned(invoked + 5))
+    }
+
+    fn read(saw: u64, invoked: u64) -> Operation {
+        operation(Action::Read { saw: Some(saw) }, invoked, Ending::Returned(invoked + 5))
+    }
+
+    /// 22 additions whose clients were not told the outcome.
+    fn open_additions() -> Vec<Operation> {
+        let deltas = [107_i64, 40, 60].into_iter().chain((1..20).map(|n| 1_000 * n));
+        let open = |(delta, invoked)| operation(Action::Add { delta, sum: None }, invoked, Ending::Unknown);
+        deltas.zip(0..).map(open).collect()
+    }
+
+    #[test]
+    fn few_of_many_additions_of_unknown_outcome_are_found_by_the_values_that_need_them() {
+        // The first sum needs 107. The second one needs 40 and 60 as well.
+        let told = [added(37, 144, 100), added(5, 249, 120), read(249, 140)];
+        let history = [&open_additions()[..], &told].concat();
+        assert_eq!(check(&history, STEPS_OF_DOUBT_MAX), Verdict::NoVerdict);
+        assert_eq!(check(&told, STEPS_OF_DOUBT_MAX), Verdict::NotLinearizable);
+        let (verdict, part) = judge(&history, STEPS_OF_DOUBT_MAX);
+        assert_eq!(verdict, Verdict::Linearizable);
+        let expected = [&history[..3], &told].concat();
+        assert!(part.len() == expected.len() && expected.iter().all(|one| part.contains(one)), "{part:#?}");
+        assert_eq!(check(&part, STEPS_OF_DOUBT_MAX), Verdict::Linearizable);
+    }
+
+    #[test]
+    fn any_addition_of_unknown_outcome_may_explain_a_version_that_was_told_without_a_value() {
+        let look = operation(Action::Look { has_value: true }, 100, Ending::Returned(105));
+        let deleted = operation(Action::Delete, 110, Ending::Returned(115));
+        let told = [Operation { version: Some(1), ..look }, deleted, added(37, 144, 120)];
+        let history = [&open_additions()[..], &told].concat();
+        assert_eq!(check(&history, STEPS_OF_DOUBT_MAX), Verdict::NoVerdict);
+        let (verdict, part) = judge(&history, STEPS_OF_DOUBT_MAX);
+        assert_eq!(verdict, Verdict::Linearizable);
+        assert_eq!(part.len(), told.len() + 2, "{part:#?}");
+    }
+
+    #[test]
+    fn additions_of_unknown_outcome_do_not_explain_a_value_that_they_do_not_lead_to() {
+        let first = added(37, 144, 100);
+        for (what, wrong) in [
+            ("no addition leads to 245", added(5, 250, 120)),
+            ("107 is added once", added(1, 252, 120)),
+            ("nothing takes an addition back", read(107, 120)),
+        ] {
+            let few = [&open_additions()[..3], &[first, wrong]].concat();
+            assert_eq!(judge(&few, STEPS_OF_DOUBT_MAX).0, Verdict::NotLinearizable, "{what}");
+            let many = [&open_additions()[..], &[first, wrong]].concat();
+            assert_ne!(judge(&many, STEPS_OF_DOUBT_MAX).0, Verdict::Linearizable, "{what}");
+        }
+        let late = operation(Action::Add { delta: 107, sum: None }, 106, Ending::Unknown);
+        assert_eq!(judge(&[first, late], STEPS_OF_DOUBT_MAX).0, Verdict::NotLinearizable);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use crate::testkit::checker::{
     Action, Condition, Ending, Operation, STEPS_MAX, Verdict, Versions, check, describe, shorten,
 };
+use crate::testkit::requests::judge;
 use proptest::prelude::*;
 
 const UNKNOWN: Ending = Ending::Unknown;
@@ -361,5 +362,8 @@ proptest! {
     fn verdict_on_conditional_writes_is_that_of_trying_all_orders(history in any_conditional_history()) {
         let expected = if check_by_force(&history) { Verdict::Linearizable } else { Verdict::NotLinearizable };
         prop_assert_eq!(check(&history, STEPS_MAX), expected);
+        let (verdict, part) = judge(&history, STEPS_MAX);
+        prop_assert_eq!(verdict, expected);
+        prop_assert!(verdict != Verdict::Linearizable || check_by_force(&part), "the part is wrong: {part:#?}");
     }
 }
