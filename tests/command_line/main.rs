@@ -29,6 +29,7 @@ use tempfile::TempDir;
 use testkit::cluster::{Cluster, END_TIME_MAX, Plan, START_TIME_MAX, cluster_yml, poll, write};
 use testkit::names::{SILENT, name_server};
 use testkit::{ports, process};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The codes that the help documents.
 const EXIT_CODES: std::ops::RangeInclusive<i32> = 0..=6;
@@ -285,6 +286,8 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dev_makes_a_private_folder_and_removes_it_at_each_end() {
+    // Where nohup has started the tests, SIGHUP is ignored by them and by all that they start. A signal that is caught is not.
+    let _caught = signal(SignalKind::hangup()).unwrap();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let dir = TempDir::with_prefix("quorate-test-").unwrap();
         let (mut running, _stdout) = start_dev(dev(dir.path(), "", "--nodes 1"));
