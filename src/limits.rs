@@ -44,6 +44,10 @@ pub const DEADLINE_MARGIN_MAX: Duration = Duration::from_millis(100);
 /// wait for a tenth of a second, and more of them would only wait longer.
 pub const REQUESTS_IN_FLIGHT_MAX_DEFAULT: usize = 2_048;
 
+/// How many requests of one client a node works on at once while other clients send some too. By Little's law others wait
+/// behind these for a few milliseconds. So many at each of three nodes reach nine tenths of a cluster's peak.
+pub const REQUESTS_AT_ONCE: usize = 64;
+
 /// The default of the key `request_bytes_in_flight_max`: how many bytes of keys and values client requests may hold in
 /// one node at once. It is four of the largest requests.
 pub const REQUEST_BYTES_IN_FLIGHT_MAX_DEFAULT: usize = 256 * MIB;
@@ -82,6 +86,13 @@ pub const SERVER_KEEP_ALIVE: KeepAlive =
 /// The most connections of clients and peers that a process keeps. An idle one takes about 20 KiB of memory: 320 MiB for
 /// all. The limit of open files may leave room for fewer.
 pub const CONNECTIONS_MAX: usize = 16_384;
+
+/// How many connections one address may open in a second while others have some. Each costs its node a tenth of a millisecond, and
+/// three with TLS. Further ones wait.
+pub const CONNECTIONS_PER_SECOND: usize = 1_000;
+
+/// How long such a connection waits at most: less than clients, probes and peers wait for an answer.
+pub const CONNECTION_WAITS_MAX: Duration = Duration::from_millis(500);
 
 /// The most connections to the monitoring port. Each scraper and each probe has one or two.
 pub const MONITORING_CONNECTIONS_MAX: usize = 64;

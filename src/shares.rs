@@ -10,12 +10,12 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::limits::{
-    BUFFERED_BYTES_MAX, CONNECTIONS_MAX, HELLOS_MAX, LISTS_MAX, MONITORING_CONNECTIONS_MAX, SCANS_MAX, TOOLS_MAX,
-    WATCHES_MAX,
+    BUFFERED_BYTES_MAX, CONNECTION_WAITS_MAX, CONNECTIONS_MAX, CONNECTIONS_PER_SECOND, HELLOS_MAX, LISTS_MAX,
+    MONITORING_CONNECTIONS_MAX, SCANS_MAX, TOOLS_MAX, WATCHES_MAX,
 };
 
 /// What is shared.
@@ -238,15 +238,26 @@ struct Pools {
 pub struct Account {
     pools: Arc<Pools>,
     held: [AtomicUsize; Kind::ALL.len()],
+    lately: Mutex<Lately>,
     /// Whether it is bounded by its share. The node itself is not.
     is_bounded: bool,
-    allowance: Mutex<Allowance>,
+    requests: Mutex<Allowance>,
+    /// Of new connections, where others have some.
+    connections: Mutex<Allowance>,
 }
 
-/// The requests that an owner may begin now, and when that was counted.
+/// The requests under way that began in the window of a number, and in the one before it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lately {
+    window: u64,
+    now: usize,
+    before: usize,
+}
+
+/// How many an owner may begin now, and when that was counted. Less than none are owed.
 #[derive(Debug)]
 struct Allowance {
-    requests: f64,
+    left: f64,
     as_of: Instant,
 }
 
@@ -337,7 +348,8 @@ impl Accounts {
         self.pools.refused_as_too_fast.load(Ordering::Relaxed)
     }
 
-    /// How often a connection was not read for a while because too many of its frames asked for nothing.
+    /// How often a connection was not read for a while, because too many of its frames asked for nothing, or because its address
+    /// opened too many connections.
     #[must_use]
     pub fn connections_held_up(&self) -> u64 {
         self.pools.connections_held_up.load(Ordering::Relaxed)
@@ -346,8 +358,9 @@ impl Accounts {
 
 impl Account {
     fn new(pools: Arc<Pools>, is_bounded: bool) -> Self {
-        let allowance = Allowance { requests: pools.per_second.unwrap_or(0) as f64, as_of: Instant::now() };
-        Self { pools, held: Default::default(), is_bounded, allowance: Mutex::new(allowance) }
+        let allowance = |per_second: usize| Mutex::new(Allowance { left: per_second as f64, as_of: Instant::now() });
+        let (requests, connections) = (allowance(pools.per_second.unwrap_or(0)), allowance(CONNECTIONS_PER_SECOND));
+        Self { pools, held: Default::default(), lately: Mutex::default(), is_bounded, requests, connections }
     }
 
     /// Nothing of a pool yet.
@@ -378,6 +391,40 @@ impl Account {
         self.held[kind as usize].load(Ordering::Relaxed)
     }
 
+    /// Whether it is bounded by its share. The node itself is not.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.is_bounded
+    }
+
+    /// How many of its requests are under way that began in the window of this number, or in the one before it.
+    #[must_use]
+    pub fn begun_lately(&self, window: u64) -> usize {
+        let lately = self.lately().in_window(window);
+        lately.now + lately.before
+    }
+
+    /// Counts a request that begins in the window of this number. Windows do not go back.
+    pub fn begin(&self, window: u64) {
+        let mut lately = self.lately();
+        *lately = lately.in_window(window);
+        lately.now += 1;
+    }
+
+    /// Counts a request that has ended, and began in that window.
+    pub fn end(&self, window: u64) {
+        let mut lately = self.lately();
+        if lately.window == window {
+            lately.now = lately.now.saturating_sub(1);
+        } else if lately.window == window + 1 {
+            lately.before = lately.before.saturating_sub(1);
+        }
+    }
+
+    fn lately(&self) -> MutexGuard<'_, Lately> {
+        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts that a connection of this owner is not read for a while.
     pub fn hold_up(&self) {
         self.pools.connections_held_up.fetch_add(1, Ordering::Relaxed);
@@ -389,29 +436,57 @@ impl Account {
     /// With the most requests in a second: nothing was counted. A batch may go beyond it, and those after it wait longer.
     pub fn pass(&self, requests: usize) -> Result<(), usize> {
         let Some(per_second) = self.pools.per_second.filter(|_| self.is_bounded) else { return Ok(()) };
-        let mut allowance = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut allowance = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         allowance.fill(per_second, Instant::now());
-        if allowance.requests < 1.0 {
+        if allowance.left < 1.0 {
             self.pools.refused_as_too_fast.fetch_add(1, Ordering::Relaxed);
             return Err(per_second);
         }
-        allowance.requests -= requests as f64;
+        allowance.left -= requests as f64;
         Ok(())
     }
 
-    /// Whether it has begun requests so lately that its rate counts.
+    /// Counts a new connection, and says how long it waits: not at all, unless other owners have connections too, and this one
+    /// opens more than [`CONNECTIONS_PER_SECOND`]. [`CONNECTION_WAITS_MAX`] bounds it.
+    #[must_use]
+    pub fn open_connection(&self, now: Instant) -> Duration {
+        let used = self.pools.by_kind[Kind::Connections as usize].used.load(Ordering::Relaxed);
+        if !self.is_bounded || used <= self.held(Kind::Connections) {
+            return Duration::ZERO;
+        }
+        let mut allowance = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        allowance.fill(CONNECTIONS_PER_SECOND, now);
+        let (per_second, longest) = (CONNECTIONS_PER_SECOND as f64, CONNECTION_WAITS_MAX.as_secs_f64());
+        allowance.left = (allowance.left - 1.0).max(-longest * per_second);
+        Duration::from_secs_f64((-allowance.left / per_second).max(0.0))
+    }
+
+    /// Whether it has begun requests or connections so lately that its rate counts.
     fn has_rate(&self, now: Instant) -> bool {
-        let Some(per_second) = self.pools.per_second else { return false };
-        let mut allowance = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
-        allowance.fill(per_second, now);
-        allowance.requests < per_second as f64
+        let counts = |allowance: &Mutex<Allowance>, per_second: usize| {
+            let mut allowance = allowance.lock().unwrap_or_else(PoisonError::into_inner);
+            allowance.fill(per_second, now);
+            allowance.left < per_second as f64
+        };
+        self.pools.per_second.is_some_and(|per_second| counts(&self.requests, per_second))
+            || counts(&self.connections, CONNECTIONS_PER_SECOND)
+    }
+}
+
+impl Lately {
+    fn in_window(self, window: u64) -> Self {
+        match window.saturating_sub(self.window) {
+            0 => self,
+            1 => Self { window, now: 0, before: self.now },
+            _ => Self { window, now: 0, before: 0 },
+        }
     }
 }
 
 impl Allowance {
     fn fill(&mut self, per_second: usize, now: Instant) {
         let passed = now.saturating_duration_since(self.as_of).as_secs_f64();
-        self.requests = (self.requests + passed * per_second as f64).min(per_second as f64);
+        self.left = (self.left + passed * per_second as f64).min(per_second as f64);
         self.as_of = now;
     }
 }
@@ -426,6 +501,12 @@ impl Taken {
         pool.take(held, count, self.account.is_bounded)?;
         self.count += count;
         Ok(())
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     /// A part of it, which is given back on its own.
@@ -448,8 +529,6 @@ impl Drop for Taken {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -551,6 +630,24 @@ mod tests {
         assert_eq!(one.pass(100), Ok(()), "a batch is not cut");
         assert_eq!(one.pass(1), Err(20));
         assert_eq!(accounts.refused_as_too_fast(), 3);
+    }
+
+    #[test]
+    fn new_connections_of_one_address_wait_where_others_have_some() {
+        let accounts = accounts(8);
+        let (one, other) = (accounts.of(owner(1)), accounts.of(owner(2)));
+        let now = Instant::now();
+        let waits = |account: &Account, now| account.open_connection(now).as_millis();
+        let _own = one.take(Kind::Connections, 5).unwrap();
+        assert!((0..3 * CONNECTIONS_PER_SECOND).all(|_| waits(&one, now) == 0), "it is alone");
+        let _others = other.take(Kind::Connections, 1).unwrap();
+        assert!((0..CONNECTIONS_PER_SECOND).all(|_| waits(&one, now) == 0));
+        assert_eq!((0..3).map(|_| waits(&one, now)).collect::<Vec<_>>(), [1, 2, 3]);
+        let longest = CONNECTION_WAITS_MAX.as_millis();
+        assert_eq!((0..5_000).map(|_| waits(&one, now)).max(), Some(longest));
+        assert_eq!((waits(&other, now), waits(accounts.unbounded(), now)), (0, 0));
+        assert_eq!(waits(&one, now + CONNECTION_WAITS_MAX + Duration::from_millis(1)), 0, "it is forgotten with time");
+        assert!(one.has_rate(now) && !one.has_rate(now + Duration::from_secs(2)));
     }
 
     #[test]

@@ -428,7 +428,7 @@ pub(super) const REQUESTS_IN_FLIGHT_PER_CLIENT_MAX: Key = Key {
     kind: Kind::Count { min: 1, max: REQUESTS_MAX },
     default: Fallback::None("no fixed number: half of what the other clients leave"),
     change: Change::Restart,
-    about: "The most requests of one client that the node works on at once. It refuses further ones with RESOURCE_EXHAUSTED. A \
+    about: "The most requests of one client in flight at the node. It refuses further ones with RESOURCE_EXHAUSTED. A \
             client is whoever has one token or one certificate, where the node asks who calls, and else all that come from one \
             address. Without a number, there are always places for other clients: [security.md](security.md#limits).",
 };

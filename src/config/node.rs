@@ -75,7 +75,7 @@ pub struct NodeConfig {
     pub connections_max: Option<usize>,
     /// The most of them from one address; `None` for half of what the others leave.
     pub connections_per_address_max: Option<usize>,
-    /// The most requests of one client that the node works on at once; `None` for half of what the others leave.
+    /// The most requests of one client in flight at the node; `None` for half of what the others leave.
     pub requests_in_flight_per_client_max: Option<usize>,
     /// The most reads and writes of one client in a second; `None` for any number.
     pub requests_per_second_per_client_max: Option<usize>,

@@ -1,5 +1,6 @@
 //! All that reaches a node's event loop.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -9,11 +10,32 @@ use crate::protocol::changes::Filter;
 use crate::protocol::news::{Cursor, ListFirst, WatchId};
 use crate::protocol::rate::Rate;
 use crate::protocol::{Command, MembersChange, MembersReport, ReadId, RepairOrder};
+use crate::shares::{Account, Taken};
 use crate::types::{Expiry, Found, Meta, Removed, ScannedKeys, SlotsPage, TraceContext};
 
-use super::handle::{Permit, Status};
+use super::handle::Status;
 use super::replies::ReplyTo;
 use super::watchers::Watcher;
+
+/// A request's part of the bounds. The node drops it when the operation ends, not when the client hangs up, because a
+/// write goes on without its client.
+pub(super) struct Permit {
+    pub(super) _place: Place,
+    pub(super) bytes: Taken,
+}
+
+impl Permit {
+    /// Whose request it is.
+    pub(super) fn account(&self) -> &Arc<Account> {
+        self.bytes.account()
+    }
+}
+
+/// A place among the requests in flight. The parts of a batch share one.
+pub(super) enum Place {
+    Own { _place: Taken },
+    Shared { _place: Arc<Taken> },
+}
 
 /// A client's request, and the way back for its reply.
 pub struct ClientRequest {

@@ -29,8 +29,9 @@ use crate::traces::Tracer;
 use crate::types::{Incarnation, NodeId, NodeIndex};
 
 use super::commit_thread::{self, CommitThread};
-use super::event::{ClientRequest, Event, MembersRequest};
-use super::handle::{PeerStatus, Permit, Status};
+use super::event::{ClientRequest, Event, MembersRequest, Permit};
+use super::fair_queue::{FairQueue, WINDOW};
+use super::handle::{PeerStatus, Status};
 use super::links::Links;
 use super::members::PublishedLayout;
 use super::reads::{Reads, StoreRead};
@@ -65,6 +66,8 @@ pub(super) struct EventLoop {
     events: mpsc::Sender<Event>,
     /// Client requests that are under way; a request's id is its index.
     in_flight: Slab<InFlight>,
+    /// Those that wait until their clients have fewer under way.
+    waiting: FairQueue<ClientRequest>,
     peers: Vec<Peer>,
     links: Links,
     /// Whether links are to be looked at: the layout has changed, or who answers.
@@ -80,7 +83,7 @@ pub(super) struct EventLoop {
     members_waiters: Vec<oneshot::Sender<MembersReport>>,
     /// Whether the disk has too little room for copies.
     disk_is_short: bool,
-    /// Between turns: what the last one has left to the next.
+    /// Between turns: what the last one has left to the next, and requests that have waited and begin in it.
     inputs: Vec<(Time, Input)>,
 }
 
@@ -104,7 +107,9 @@ pub(super) struct Parts {
 /// A client request that is under way.
 struct InFlight {
     reply: ReplyTo,
-    _permit: Permit,
+    permit: Permit,
+    /// The window in which it began: see [`FairQueue::begin`].
+    began: u64,
 }
 
 /// Another node's links.
@@ -166,6 +171,7 @@ impl EventLoop {
             traced,
             events,
             in_flight: Slab::new(),
+            waiting: FairQueue::new(started_at),
             peers: Vec::new(),
             links,
             links_are_due: true,
@@ -193,7 +199,7 @@ impl EventLoop {
         self.turn(&mut batch);
         loop {
             // The timer is only set to an earlier time. To let it ring too early costs less than to set it every turn.
-            if let Some(wake) = self.node.next_wake()
+            if let Some(wake) = self.next_wake()
                 && sleeps_until.is_none_or(|time| wake < time)
             {
                 sleep.as_mut().reset((self.started_at + Duration::from_micros(wake.0)).into());
@@ -213,7 +219,22 @@ impl EventLoop {
                 () = &mut sleep, if sleeps_until.is_some() => sleeps_until = None,
             }
             self.turn(&mut batch);
+            while !end.is_cancelled() && self.begin_waiting() {
+                // They share their turn with what has come meanwhile.
+                gather(&mut events, &mut batch).await;
+                self.turn(&mut batch);
+            }
         }
+    }
+
+    /// When the loop must take a turn, even if nothing happens.
+    fn next_wake(&self) -> Option<Time> {
+        let protocol = self.node.next_wake();
+        if self.waiting.len() == 0 {
+            return protocol;
+        }
+        let window = time_at(self.started_at, Instant::now() + WINDOW);
+        Some(protocol.map_or(window, |wake| wake.min(window)))
     }
 
     /// Handles the events that wait, then persists, sends and replies.
@@ -252,20 +273,46 @@ impl EventLoop {
         self.telemetry.log_not_ready(|| self.node.unready());
     }
 
+    /// Begins requests that have waited, in the next turn of the loop. Returns whether there are any.
+    fn begin_waiting(&mut self) -> bool {
+        if self.waiting.len() == 0 {
+            return false;
+        }
+        let arrived = Instant::now();
+        let now = time_at(self.started_at, arrived);
+        let mut begins = false;
+        while let Some(request) = self.waiting.next(arrived) {
+            let input = self.begin(request, arrived);
+            self.inputs.push((now, input));
+            begins = true;
+        }
+        begins
+    }
+
+    fn begin(&mut self, request: ClientRequest, arrived: Instant) -> Input {
+        let ClientRequest { command, deadline, reply, permit, trace } = request;
+        let began = self.waiting.begin(permit.account(), arrived);
+        let id = RequestId(self.in_flight.insert(InFlight { reply, permit, began }) as u64);
+        let id = trace.map_or(id, |trace| self.traced.begin(id, trace, &command));
+        Input::Request { id, deadline: time_at(self.started_at, deadline), command }
+    }
+
     /// Takes one event, and adds the inputs that it means.
     fn on_event(&mut self, event: Event, inputs: &mut Vec<(Time, Input)>) {
-        let now = time_at(self.started_at, Instant::now());
+        let arrived = Instant::now();
+        let now = time_at(self.started_at, arrived);
         match event {
-            Event::Request(ClientRequest { command, deadline, reply, permit, trace }) => {
-                let id = RequestId(self.in_flight.insert(InFlight { reply, _permit: permit }) as u64);
-                let id = trace.map_or(id, |trace| self.traced.begin(id, trace, &command));
-                let deadline = time_at(self.started_at, deadline);
-                inputs.push((now, Input::Request { id, deadline, command }));
+            Event::Request(request) => {
+                let account = Arc::clone(request.permit.account());
+                if let Some(request) = self.waiting.enter(&account, request, arrived) {
+                    inputs.push((now, self.begin(request, arrived)));
+                }
             }
             Event::Status(reply) => self.status_waiters.push(reply),
             Event::Members(reply) => self.members_waiters.push(reply),
             Event::ChangeMembers(MembersRequest { change, deadline, reply, permit }) => {
-                let id = RequestId(self.in_flight.insert(InFlight { reply, _permit: permit }) as u64);
+                let began = self.waiting.begin(permit.account(), arrived);
+                let id = RequestId(self.in_flight.insert(InFlight { reply, permit, began }) as u64);
                 let deadline = time_at(self.started_at, deadline);
                 inputs.push((now, Input::ChangeMembers { id, deadline, change }));
             }
@@ -306,6 +353,9 @@ impl EventLoop {
             Event::PaceTakeover(rate) => inputs.push((now, Input::PaceTakeover(rate))),
             Event::Drain => {
                 info!("draining: new requests are refused, those in flight are finished");
+                for request in self.waiting.take_all() {
+                    inputs.push((now, self.begin(request, arrived)));
+                }
                 inputs.push((now, Input::Drain));
             }
         }
@@ -442,7 +492,9 @@ impl EventLoop {
                     self.traced.end(id, &reply);
                 }
                 let id = usize::try_from(id.number()).expect("ids are indexes of the slab");
-                self.in_flight.remove(id).reply.send(reply);
+                let InFlight { reply: waits, permit, began } = self.in_flight.remove(id);
+                permit.account().end(began);
+                waits.send(reply);
             }
         }
     }
@@ -487,7 +539,7 @@ impl EventLoop {
             store_damage: self.store.damage(),
             disk_is_short: self.disk_is_short,
             clock: self.node.clock(),
-            requests: self.in_flight.len(),
+            requests: self.in_flight.len() + self.waiting.len(),
             peers: peers.collect(),
             repair: self.node.repair_report(time_at(self.started_at, Instant::now())),
         }

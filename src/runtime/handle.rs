@@ -33,7 +33,7 @@ use crate::types::{
     NodeIndex, Stamp, Table, TableId, TableInfo, TableName, TableRecord, TableSettings, TraceContext, Ttl, Version,
 };
 
-use super::event::{ClientRequest, Event};
+use super::event::{ClientRequest, Event, Permit, Place};
 use super::members::PublishedLayout;
 use super::mending::Mending;
 use super::replies::{Replies, ReplyPlace, ReplyTo};
@@ -75,19 +75,6 @@ pub(super) struct Inner {
     pub(super) disk_reserve: watch::Sender<Option<u64>>,
     /// `None` where no request is traced.
     pub(super) tracer: Option<Arc<Tracer>>,
-}
-
-/// A request's part of the bounds. The node drops it when the operation ends, not when the client hangs up, because a
-/// write goes on without its client.
-pub(super) struct Permit {
-    _place: Place,
-    _bytes: Taken,
-}
-
-/// A place among the requests in flight. The parts of a batch share one.
-enum Place {
-    Own { _place: Taken },
-    Shared { _place: Arc<Taken> },
 }
 
 /// Why an operation gave no result.
@@ -273,8 +260,8 @@ impl NodeHandle {
 
     /// Reads each of `keys` as [`Self::get`] does, and gives each result with its key's index once it is there.
     ///
-    /// All reads reach the node's loop together, so that they share its turns and the messages to peers. They count as
-    /// one request in flight, and with the bytes of each of them.
+    /// All reads reach the node's loop together, so that they share its turns and the messages to peers, as far as the client's
+    /// share lets them begin together. They count as one request in flight, and with the bytes of each of them.
     ///
     /// # Errors
     /// [`Rejected`]: no read was begun.
@@ -290,8 +277,8 @@ impl NodeHandle {
 
     /// Does each of `writes`, a write or a conditional write, and gives each result with its place once it is there.
     ///
-    /// All writes reach the node's loop together, so that they share its turns, a clock round, the messages to peers and
-    /// an fsync. They count as one request in flight, and with the bytes of each of them.
+    /// All writes reach the node's loop together, so that they share its turns, a clock round, the messages to peers and an fsync, as
+    /// far as the client's share lets them begin together. They count as one request in flight, and with the bytes of each of them.
     ///
     /// # Errors
     /// [`Rejected`]: no write was begun.
@@ -560,7 +547,7 @@ impl NodeHandle {
     /// Admits one request of so many bytes.
     pub(super) fn admit_one(&self, bytes: usize) -> Result<Permit, Rejected> {
         let (place, bytes) = self.admit(1, bytes)?;
-        Ok(Permit { _place: Place::Own { _place: place }, _bytes: bytes })
+        Ok(Permit { _place: Place::Own { _place: place }, bytes })
     }
 
     /// Admits `commands` as one request, or none of them.
@@ -569,7 +556,7 @@ impl NodeHandle {
         let place = Arc::new(place);
         let permit = |command| Permit {
             _place: Place::Shared { _place: Arc::clone(&place) },
-            _bytes: bytes.split(bytes_of(command)),
+            bytes: bytes.split(bytes_of(command)),
         };
         Ok(commands.iter().map(permit).collect())
     }

@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `event_loop` | the owner of a node's state: takes events, applies effects |
+//! | `fair_queue` | whose request begins next, where several clients have many |
 //! | `commit_thread` | the thread that makes batches durable, and the reopening of a store |
 //! | `disk_room` | the free space of the disk, and whether it is enough for copies of other nodes' records |
 //! | `reads` | reads of the store, from memory and from the disk |
@@ -22,6 +23,7 @@ mod commit_thread;
 mod disk_room;
 mod event;
 mod event_loop;
+mod fair_queue;
 mod handle;
 mod links;
 mod members;

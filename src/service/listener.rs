@@ -1,7 +1,8 @@
 //! Accepts the connections of clients, peers and probes, within bounds.
 //!
 //! Contract: where the node has certificates, connections speak TLS ([`crate::tls`]). A connection beyond the bound, or beyond
-//! the share of its address ([`crate::shares`]), is closed at once, so that its client turns to another node instead of waiting. A connection that does not send its greeting within
+//! the share of its address ([`crate::shares`]), is closed at once, so that its client turns to another node instead of waiting. One
+//! of very many that an address opens in a second waits before it is read. A connection that does not send its greeting within
 //! [`GREETING_TIME_MAX`] is closed. When the system has no descriptor left, accepting pauses for [`PAUSE`], and the log names
 //! the cause.
 
@@ -39,6 +40,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LINE_EVERY: Duration = Duration::from_secs(10);
 /// The lines about connections that are read slower.
 static SLOW_LINES: LogLimit = LogLimit::new(1, LINE_EVERY);
+/// The lines about connections that wait before they are read.
+static OPENING_LINES: LogLimit = LogLimit::new(1, LINE_EVERY);
 /// The greeting of HTTP/2.
 const HTTP2_GREETING_BYTES: usize = 24;
 /// The shortest request of HTTP/1: `GET / HTTP/1.1` and a line end.
@@ -88,6 +91,8 @@ pub(crate) struct Listener {
 /// An accepted connection. It holds its place among the connections until it is dropped.
 pub(crate) struct Connection {
     stream: Accepted,
+    /// When it may be read and written, where its address opens too many.
+    opens_at: Option<Pin<Box<Sleep>>>,
     greeting: Option<Greeting>,
     _places: (Vec<Taken>, Vec<OwnedSemaphorePermit>),
     streams: Streams,
@@ -211,13 +216,24 @@ impl Listener {
         };
         // An answer is small, and must not wait for the one after it. Without this it would only be slower.
         let _ = stream.set_nodelay(true);
+        // Probes of a node's health come from addresses of clients too, and must not wait with these.
+        let is_counted = self.shared.contains(&Kind::Connections);
+        let waits = if is_counted { account.open_connection(Instant::now()) } else { Duration::ZERO };
+        let opens_at = (!waits.is_zero()).then(|| Box::pin(tokio::time::sleep(waits)));
+        if opens_at.is_some() {
+            account.hold_up();
+            if let Some(left_out) = OPENING_LINES.pass(Instant::now()) {
+                let kind = self.kind;
+                warn!(kind, %address, left_out, "let new connections wait: their address opens very many in a second");
+            }
+        }
         let greeting = (self.greeting_bytes > 0).then(|| Greeting {
             bytes_left: self.greeting_bytes,
-            ends_at: Box::pin(tokio::time::sleep(GREETING_TIME_MAX)),
+            ends_at: Box::pin(tokio::time::sleep(waits + GREETING_TIME_MAX)),
         });
         let stream = Accepted::new(stream, self.tls.as_ref(), self.door);
         let frames = Frames::new(Arc::clone(&account));
-        Some(Connection { stream, greeting, _places: places, streams: Streams::default(), frames, account })
+        Some(Connection { stream, opens_at, greeting, _places: places, streams: Streams::default(), frames, account })
     }
 }
 
@@ -280,7 +296,17 @@ impl Lines {
 impl Connection {
     /// Whether there may be something to read.
     pub(crate) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_open(context));
         self.stream.poll_readable(context)
+    }
+
+    /// Waits until it may be read and written. One task polls both, so that one timer serves.
+    fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(opens_at) = &mut self.opens_at {
+            ready!(opens_at.as_mut().poll(context));
+            self.opens_at = None;
+        }
+        Poll::Ready(())
     }
 
     /// Runs the tasks of its streams, where it speaks HTTP/2.
@@ -337,6 +363,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        ready!(self.poll_open(context));
         ready!(self.streams.poll_room(context));
         ready!(self.frames.poll_turn(context));
         let before = buffer.filled().len();
@@ -389,6 +416,7 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_open(context));
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.count_written(written, context)
     }
@@ -398,6 +426,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_open(context));
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.count_written(written, context)
     }
