@@ -30,7 +30,8 @@ setup: ## Check what a build needs; install what is missing, or name the command
 build: setup ## Build the program
 	cargo build --release --bins
 
-dist: setup ## Build the program optimized across crates, for installing and packages: minutes of linking
+# `install`, the measurements and the packages use what this builds. So PGO=1 works for them too.
+dist: setup ## Build the program optimized across crates: minutes of linking. PGO=1: guided by a profile, a fifth less CPU time
 	@./tools/dist
 
 install: dist ## Put `quorate` into cargo's bin folder, or into PREFIX/bin, and say where it is

@@ -174,6 +174,11 @@ impl Door {
     }
 }
 
+/// Asks each door for a while, with each operation.
+pub async fn exercise(cluster: &Cluster, seconds: u64) {
+    rates(&Plan { seconds, in_flight: 64, idle: 0 }, cluster, &mut String::new()).await;
+}
+
 /// The `number`-th key.
 fn key(number: usize) -> String {
     format!("door-{}", number % KEYS)

@@ -4,6 +4,7 @@
 //! make bench                  # measure report: goals, costs and sweeps, as a page with pictures
 //! make doors                  # measure doors: all protocols in one run, and idle connections; then measure redis
 //! make bench-peers            # measure peers: beside etcd and others
+//! make dist PGO=1             # measure train: loads for a build that is guided by a profile
 //! make growth                 # measure placement, then measure fill
 //! cargo run --release --example measure -- fill --help
 //! ```
@@ -22,6 +23,7 @@ mod redis;
 mod report;
 #[path = "../../tests/testkit/mod.rs"]
 mod testkit;
+mod train;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -47,6 +49,7 @@ enum Part {
     Doors(doors::Plan),
     Redis(redis::Plan),
     Peers(peers::Plan),
+    Train(train::Plan),
     Placement(growth::placement::Plan),
     Fill(growth::run::Plan),
 }
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Part::Doors(plan) => doors::run(&plan, &output),
         Part::Redis(plan) => redis::run(&plan, &output),
         Part::Peers(plan) => peers::run(&plan, &output),
+        Part::Train(plan) => train::run(&plan),
         Part::Placement(plan) => growth::placement::run(&plan, &output),
         Part::Fill(plan) => growth::fill::run(&plan, &output),
     }

@@ -101,7 +101,7 @@ impl Axis {
 }
 
 /// A number with commas: 12,345.
-fn thousands(value: f64) -> String {
+pub fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

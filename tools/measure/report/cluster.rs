@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Sub;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+use quorate::api::cluster_client::ClusterClient;
 use tokio::runtime::{self, Runtime};
+use tonic::transport::Channel;
 
 use super::machine::cpu_used;
 use super::metrics;
@@ -18,6 +21,8 @@ const IDS: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
 const REPLICA_COUNT: usize = 3;
 /// How long a node may take to answer with its metrics, under the heaviest load.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a node may take to end, with much data on a busy disk.
+const END_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// Nodes that are all linked and hold no data.
 pub struct Cluster {
@@ -86,6 +91,32 @@ impl Cluster {
     /// How many connections a generator opens: one to each node.
     pub fn connections(&self) -> usize {
         self.cluster.nodes.len()
+    }
+
+    /// A connection of its own to a node. `number` counts them from 0, and goes on at the first after the last one.
+    pub fn client_of(&self, number: usize) -> ClusterClient<Channel> {
+        let nodes = &self.cluster.nodes;
+        nodes[number % nodes.len()].cluster_client()
+    }
+
+    /// Ends all nodes by SIGTERM, and waits for them. Their data stays.
+    ///
+    /// # Panics
+    /// When a node does not end with success.
+    pub async fn end_all(&mut self) {
+        for node in &mut self.cluster.nodes {
+            node.process().signal(Signal::SIGTERM);
+        }
+        for node in &mut self.cluster.nodes {
+            let status = node.process().end_within(END_TIME_MAX).await;
+            assert!(status.is_some_and(|status| status.success()), "node {} ended with {status:?}", node.id);
+            node.process = None;
+        }
+    }
+
+    /// Starts all nodes again that have ended. Does not wait.
+    pub fn start_all(&mut self) {
+        self.cluster.start_all();
     }
 
     /// What all nodes have used until now.

@@ -2,13 +2,15 @@
 //!
 //! Contract: nodes run in their default configuration. `quorate bench`, in a process of its own, generates the load. A
 //! figure that depends on the machine is quoted as a part of what a no-op server reaches under the same load, measured
-//! right before and right after.
+//! right before and right after. The load of BatchWrite comes from this process: `quorate bench` has no batches.
 //!
 //! Caveat: nodes, generator and no-op server share one machine. On one with few cores the generator takes a large part
 //! of the CPU time, so that part is shown beside the nodes'.
 
 mod baseline;
+mod batches;
 mod cluster;
+mod cold;
 pub mod generator;
 pub mod machine;
 mod metrics;
@@ -55,6 +57,8 @@ struct Effort {
     keys: u64,
     /// How many keys the sweeps draw from.
     sweep_keys: u64,
+    /// How many keys nodes have that start again.
+    cold_keys: u64,
 }
 
 impl Effort {
@@ -71,6 +75,7 @@ impl Effort {
             point: if quick { Duration::from_secs(1) } else { Duration::from_secs(3) },
             keys: if quick { 10_000 } else { 100_000 },
             sweep_keys: if quick { 2_000 } else { 20_000 },
+            cold_keys: if quick { 20_000 } else { 1_000_000 },
         }
     }
 }

@@ -9,7 +9,9 @@ use tonic::transport::Channel;
 
 use super::Effort;
 use super::baseline::{Compared, measured};
+use super::batches::{self, ENTRIES, IN_FLIGHT, VALUE_BYTES};
 use super::cluster::{Cluster, Usage};
+use super::cold;
 use super::generator::{Pace, Run, Workload};
 use super::metrics;
 use super::page::{Cost, Goal, Report, Row};
@@ -39,6 +41,8 @@ pub async fn measure(effort: &Effort, report: &mut Report) {
     idle(&cluster, effort, report).await;
     compared(&cluster, effort, report).await;
     drop(cluster);
+    batch_write(effort, report).await;
+    cold::measure(effort, report).await;
     five_nodes(effort, report).await;
     dev(report).await;
 }
@@ -77,26 +81,42 @@ async fn compared(cluster: &Cluster, effort: &Effort, report: &mut Report) {
         keys: effort.keys,
     };
     let rows = [
-        ("Set 1 KiB, 64 in flight", workload("set=1", 1, 64), Judged::Throughput(0.30)),
-        ("Get 1 KiB, 64 in flight, every key there", workload("get=1", 1, 64), Judged::Throughput(0.50)),
-        ("Set 10 KiB, 64 in flight", workload("set=1", 10, 64), Judged::Throughput(0.12)),
-        ("Get and Set 1 KiB by halves, 256 in flight", workload("get=50,set=50", 1, 256), Judged::Throughput(0.35)),
+        ("Set 1 KiB, 64 in flight", workload("set=1", 1, 64), Judged::Throughput(0.30), Some(("Set", 95.0))),
+        (
+            "Get 1 KiB, 64 in flight, every key there",
+            workload("get=1", 1, 64),
+            Judged::Throughput(0.60),
+            Some(("Get", 50.0)),
+        ),
+        ("Set 10 KiB, 64 in flight", workload("set=1", 10, 64), Judged::Throughput(0.16), None),
+        (
+            "Get and Set 1 KiB by halves, 256 in flight",
+            workload("get=50,set=50", 1, 256),
+            Judged::Throughput(0.38),
+            None,
+        ),
         (
             "Get, then Set if the version is the same, 1 KiB, 64 in flight",
             workload("cas=1", 1, 64),
             Judged::Throughput(0.20),
+            None,
         ),
-        ("Add, 64 in flight", workload("add=1", 1, 64), Judged::Throughput(0.25)),
-        ("List of 100 keys, 16 in flight", workload("list=1", 1, 16), Judged::Throughput(0.10)),
-        ("Set 1 KiB, one in flight, median latency", workload("set=1", 1, 1), Judged::Median(4.0)),
+        ("Add, 64 in flight", workload("add=1", 1, 64), Judged::Throughput(0.25), None),
+        ("List of 100 keys, 16 in flight", workload("list=1", 1, 16), Judged::Throughput(0.10), None),
+        ("Set 1 KiB, one in flight, median latency", workload("set=1", 1, 1), Judged::Median(6.0), None),
     ];
-    for (what, workload, judged) in rows {
+    for (what, workload, judged, cpu) in rows {
         if workload.mix.contains("get") || workload.mix.contains("list") {
             workload.write_all_keys(&cluster.addresses());
         }
         let seen = Compared::measure(cluster, &workload, effort.row, effort).await;
-        report.add_cost(cost(what.into(), &seen.run, &seen.usage));
+        let spent = cost(what.into(), &seen.run, &seen.usage);
+        let cpu_us = spent.cpu_us;
+        report.add_cost(spent);
         report.add_row(row(what, &seen, &judged));
+        if let Some((operation, at_most)) = cpu {
+            report.add_row(cpu_row(operation, cpu_us, at_most));
+        }
     }
 }
 
@@ -128,24 +148,74 @@ fn row(what: &str, seen: &Compared, judged: &Judged) -> Row {
     Row { what: what.into(), figure: figure + &failures, noop, ratio: format!("{ratio:.2}"), goal }
 }
 
+/// The CPU time that all nodes together take for an operation.
+fn cpu_row(operation: &str, cpu_us: f64, at_most: f64) -> Row {
+    Row {
+        what: format!("nodes' CPU per {operation} 1 KiB, 64 in flight"),
+        figure: format!("{cpu_us:.1} µs"),
+        noop: String::new(),
+        ratio: String::new(),
+        goal: Goal::at_most(&format!("{at_most:.0} µs"), at_most, cpu_us),
+    }
+}
+
 fn millis(run: &Run, which: &str) -> String {
     format!("{:.1} ms", run.latency_us(which) / 1e3)
 }
 
 /// The cost of an operation.
 pub fn cost(what: String, run: &Run, usage: &Usage) -> Cost {
-    let count = run.attempts();
+    cost_of(what, run.operations(), run.attempts(), run.generator_cpu(), usage)
+}
+
+/// The cost of an operation where `count` of them reached the nodes, and `operations` of these were answered.
+fn cost_of(what: String, operations: u64, count: u64, generator_cpu: Duration, usage: &Usage) -> Cost {
     Cost {
         what,
-        operations: run.operations(),
+        operations,
         cpu_us: usage.cpu_us_per(count),
-        generator_cpu_us: run.generator_cpu().as_secs_f64() * 1e6 / run.operations() as f64,
+        generator_cpu_us: generator_cpu.as_secs_f64() * 1e6 / operations as f64,
         messages: usage.counter_per(metrics::MESSAGES, count),
         link_batches: usage.counter_per(metrics::LINK_BATCHES, count),
         fsyncs: usage.counter_per(metrics::LOG_SYNCS, count),
         records_per_batch: usage.counter(metrics::STORE_BATCH_RECORDS) / usage.counter(metrics::STORE_BATCHES),
         writes_per_clock_round: usage.counter(metrics::CLOCK_ROUND_WRITES) / usage.counter(metrics::CLOCK_ROUNDS),
     }
+}
+
+/// Batches of small entries, between two runs of single Sets of the same size. The generator of the batches is in this
+/// process, on the one thread of its runtime.
+async fn batch_write(effort: &Effort, report: &mut Report) {
+    let cluster = Cluster::start(3).await;
+    let singles = Workload { mix: "set=1", value_bytes: VALUE_BYTES, pace: Pace::InFlight(64), keys: effort.keys };
+    let warm_up = effort.baseline.min(Duration::from_secs(2));
+    let (before, _) = measured(&cluster, &singles, warm_up, effort.baseline).await;
+    batches::run(&cluster, effort.keys, warm_up).await;
+    let used = cluster.usage().await;
+    let mut seen = batches::run(&cluster, effort.keys, effort.row).await;
+    let usage = &cluster.usage().await - &used;
+    let (after, usage_after) = measured(&cluster, &singles, warm_up, effort.baseline).await;
+    report.add_cost(cost(format!("Set {VALUE_BYTES} bytes, 64 in flight"), &after, &usage_after));
+    let what = format!("BatchWrite of {ENTRIES} entries of {VALUE_BYTES} bytes, {IN_FLIGHT} batches in flight");
+    let count = seen.entries + seen.failed;
+    report.add_cost(cost_of(format!("{what}: one entry"), seen.entries, count, seen.generator_cpu, &usage));
+    let sets = before.per_second().midpoint(after.per_second());
+    let times = seen.per_second() / sets;
+    let (p50, p99) = seen.percentiles_ms();
+    let failures = if seen.failed > 0 { format!("; failed: {}", seen.failures()) } else { String::new() };
+    report.add_row(Row {
+        what: format!("{what}, beside single Sets, 64 in flight"),
+        figure: format!(
+            "{:.0} entries/s, a batch p50 {p50:.1} ms, p99 {p99:.1} ms; {sets:.0} Set/s (before {:.0}, after {:.0}); \
+             {times:.1} times{failures}",
+            seen.per_second(),
+            before.per_second(),
+            after.per_second(),
+        ),
+        noop: String::new(),
+        ratio: String::new(),
+        goal: Goal::at_least("5 times", 5.0, times),
+    });
 }
 
 /// Five nodes far below their limit: the latency that users see. The warm-up is long enough to fill caches and buffers.
