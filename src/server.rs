@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{info, warn};
 
 use crate::admin;
@@ -79,6 +81,8 @@ pub struct Server {
     folder: Option<Arc<DataFolder>>,
     /// The weight and zone with which the node adds itself where it waits; `None` where it waits for an operator.
     adds_itself: Option<Site>,
+    /// The nodes of the process that still finish requests, and this one among them.
+    draining: Option<(TaskTracker, TaskTrackerToken)>,
 }
 
 /// Why a server has ended in order.
@@ -277,6 +281,12 @@ impl Server {
         self.service.learn_holders().await;
     }
 
+    /// Nodes of one process that are told to end together answer each other until all have finished their requests. `nodes` is
+    /// closed once all are in it.
+    pub fn ends_with(&mut self, nodes: &TaskTracker) {
+        self.draining = Some((nodes.clone(), nodes.token()));
+    }
+
     /// Serves until `shutdown` is cancelled or a damaged store was given up, then ends in order.
     ///
     /// # Errors
@@ -295,6 +305,13 @@ impl Server {
             never = joining::run(self.node.handle().clone(), joining_folder, site) => match never {},
         };
         self.node.drain().await;
+        if let Some((others, own)) = self.draining.take() {
+            drop(own);
+            // They need this node for what is in flight there.
+            if shutdown.is_cancelled() {
+                let _ = tokio::time::timeout(DRAIN_TIME_MAX, others.wait()).await;
+            }
+        }
         self.node.unlink().await;
         self.closing.cancel();
         if by_itself.is_none() && tokio::time::timeout(DRAIN_TIME_MAX, &mut self.gateway).await.is_err() {
@@ -411,6 +428,7 @@ impl PreparedServer {
             closing,
             folder: folder.map(Arc::new),
             adds_itself,
+            draining: None,
         })
     }
 }

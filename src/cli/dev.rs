@@ -13,6 +13,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::logging::{self, LogFormat, LogLevel};
 use super::output::{say, write};
@@ -88,7 +89,7 @@ impl Dev {
             return self.run_chaos(global, &configs, &folder, &shutdown).await;
         }
         let tls = if self.secure { Some(secure(&mut configs, &folder)?) } else { None };
-        let servers = self.start(&configs).await?;
+        let mut servers = self.start(&configs).await?;
         wait_until_bootstrapped(&servers, &shutdown).await;
         if let (Some(_), Some(server), false) = (&tls, servers.first(), shutdown.is_cancelled()) {
             server.give_all_rights_to_certificate(CLIENT).await.map_err(CliError::not_done)?;
@@ -112,7 +113,11 @@ impl Dev {
                 shutdown.cancel();
             }
         }
-        let mut running = JoinSet::new();
+        let (mut running, nodes) = (JoinSet::new(), TaskTracker::new());
+        for server in &mut servers {
+            server.ends_with(&nodes);
+        }
+        nodes.close();
         for server in servers {
             running.spawn(server.run(shutdown.clone()));
         }

@@ -255,6 +255,11 @@ async fn systemd_is_told_when_the_node_listens_and_when_it_ends() {
 
 /// `quorate dev` with its folder in `folders`, on free ports.
 fn dev(folders: &Path, shell: &str, options: &str) -> Command {
+    dev_at(ports::free_dev_ports(10), folders, shell, options)
+}
+
+/// The same, on the ports from this one on.
+fn dev_at(port: u16, folders: &Path, shell: &str, options: &str) -> Command {
     let inner = process::command();
     let mut command = Command::new("sh");
     for (name, value) in inner.get_envs() {
@@ -263,7 +268,6 @@ fn dev(folders: &Path, shell: &str, options: &str) -> Command {
             None => command.env_remove(name),
         };
     }
-    let port = ports::free_dev_ports(10);
     let line = format!("{shell} exec \"$PROGRAM\" dev --port {port} {options}");
     command.args(["-c", &line]).env("PROGRAM", inner.get_program()).env("TMPDIR", folders).stdin(Stdio::null());
     command
@@ -303,6 +307,26 @@ async fn dev_makes_a_private_folder_and_removes_it_at_each_end() {
         assert_eq!(status.code(), Some(0), "{signal}: {status}");
         assert!(entries(dir.path()).is_empty(), "{signal}: {:?}", entries(dir.path()));
     }
+}
+
+/// A node that has finished its requests may be needed for those of others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dev_under_load_finishes_what_is_in_flight_at_each_node() {
+    let dir = TempDir::with_prefix("quorate-test-").unwrap();
+    let (port, log) = (ports::free_dev_ports(10), dir.path().join("log"));
+    let mut command = dev_at(port, dir.path(), "", "--nodes 3");
+    command.stderr(File::create(&log).unwrap());
+    let (mut running, _stdout) = start_dev(command);
+    let addresses = [port, port + 1, port + 2].map(|port| format!("127.0.0.1:{port}")).join(",");
+    let mut bench = process::command();
+    bench.args(["bench", "--address", &addresses, "--mix", "set=1", "--in-flight", "512", "--duration", "30s"]);
+    let _load = Running(bench.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    running.signal(Signal::SIGINT);
+    let status = running.end_within(END_TIME_MAX).await;
+    let said = fs::read_to_string(&log).unwrap();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(!said.contains("still in flight"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
