@@ -44,8 +44,8 @@ pub const DEADLINE_MARGIN_MAX: Duration = Duration::from_millis(100);
 /// wait for a tenth of a second, and more of them would only wait longer.
 pub const REQUESTS_IN_FLIGHT_MAX_DEFAULT: usize = 2_048;
 
-/// How many requests of one client a node works on at once while other clients send some too. By Little's law others wait
-/// behind these for a few milliseconds. So many at each of three nodes reach nine tenths of a cluster's peak.
+/// How many requests of one client a node has begun lately while other clients send some too. By Little's law others wait behind
+/// these for a few milliseconds. So many at each of three nodes reach nine tenths of the peak of a cluster in one place.
 pub const REQUESTS_AT_ONCE: usize = 64;
 
 /// The default of the key `request_bytes_in_flight_max`: how many bytes of keys and values client requests may hold in

@@ -303,8 +303,8 @@ impl EventLoop {
         let now = time_at(self.started_at, arrived);
         match event {
             Event::Request(request) => {
-                let account = Arc::clone(request.permit.account());
-                if let Some(request) = self.waiting.enter(&account, request, arrived) {
+                let (account, deadline) = (Arc::clone(request.permit.account()), request.deadline);
+                if let Some(request) = self.waiting.enter(&account, request, deadline, arrived) {
                     inputs.push((now, self.begin(request, arrived)));
                 }
             }

@@ -7,8 +7,8 @@
 //!
 //! Requests that began earlier do not count: they wait for a peer or for another request, and keep nobody from the processor.
 //!
-//! Bounds: admission bounds the requests that wait ([`super::NodeHandle`]). Each client begins as many in two windows at least, so
-//! that 1,024 wait for a third of a second at most. The protocol ends a request that begins beyond its deadline.
+//! Bounds: admission bounds the requests that wait ([`super::NodeHandle`]). Each client begins as many in two windows at least. A
+//! request waits until its deadline at most: then it begins all the same, and the protocol ends it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,9 +22,12 @@ const SHARED_FOR: Duration = Duration::from_millis(200);
 /// A request counts until the end of the window after the one in which it began.
 pub(super) const WINDOW: Duration = Duration::from_millis(10);
 
+/// The requests of one client, with their deadlines.
+type Requests<T> = VecDeque<(Instant, T)>;
+
 /// The requests that wait for their turn, by client.
 pub(super) struct FairQueue<T> {
-    waiting: VecDeque<(Arc<Account>, VecDeque<T>)>,
+    waiting: VecDeque<(Arc<Account>, Requests<T>)>,
     /// How many wait in all.
     count: usize,
     /// The client whose request came last.
@@ -40,8 +43,9 @@ impl<T> FairQueue<T> {
         Self { waiting: VecDeque::new(), count: 0, last: None, shared_until: None, origin }
     }
 
-    /// Gives back a request of `account` that begins now: see [`Self::begin`]. Otherwise it waits: see [`Self::next`].
-    pub(super) fn enter(&mut self, account: &Arc<Account>, request: T, now: Instant) -> Option<T> {
+    /// Gives back a request of `account` that begins now: see [`Self::begin`]. Otherwise it waits, until `deadline` at most: see
+    /// [`Self::next`].
+    pub(super) fn enter(&mut self, account: &Arc<Account>, request: T, deadline: Instant, now: Instant) -> Option<T> {
         if !account.is_bounded() {
             return Some(request);
         }
@@ -50,11 +54,11 @@ impl<T> FairQueue<T> {
         if self.count > 0
             && let Some((_, requests)) = self.waiting.iter_mut().find(waits)
         {
-            requests.push_back(request);
+            requests.push_back((deadline, request));
         } else if self.may_begin(account, now) {
             return Some(request);
         } else {
-            self.waiting.push_back((Arc::clone(account), VecDeque::from([request])));
+            self.waiting.push_back((Arc::clone(account), VecDeque::from([(deadline, request)])));
         }
         self.count += 1;
         None
@@ -62,20 +66,22 @@ impl<T> FairQueue<T> {
 
     /// The next request that has waited and begins now: see [`Self::begin`].
     pub(super) fn next(&mut self, now: Instant) -> Option<T> {
-        let turn = self.waiting.iter().position(|(account, _)| self.may_begin(account, now))?;
+        let is_late = |requests: &Requests<T>| requests.front().is_some_and(|(deadline, _)| *deadline <= now);
+        let mut clients = self.waiting.iter();
+        let turn = clients.position(|(account, requests)| self.may_begin(account, now) || is_late(requests))?;
         let (account, mut requests) = self.waiting.remove(turn)?;
-        let next = requests.pop_front();
+        let (_, next) = requests.pop_front()?;
         if !requests.is_empty() {
             self.waiting.push_back((account, requests));
         }
         self.count -= 1;
-        next
+        Some(next)
     }
 
     /// Every request that waits.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
         self.count = 0;
-        std::mem::take(&mut self.waiting).into_iter().flat_map(|(_, requests)| requests)
+        std::mem::take(&mut self.waiting).into_iter().flat_map(|(_, requests)| requests).map(|(_, request)| request)
     }
 
     /// Counts a request of `account` that begins. Returns its window, which [`Account::end`] wants.
@@ -120,12 +126,14 @@ mod tests {
         queue: FairQueue<u32>,
         accounts: Accounts,
         now: Instant,
+        /// That of the requests that enter.
+        deadline: Instant,
     }
 
     impl Clients {
         fn new() -> Self {
             let (accounts, now) = (Accounts::new(Amounts::of_requests(2_048, 1_000)), Instant::now());
-            Self { queue: FairQueue::new(now), accounts, now }
+            Self { queue: FairQueue::new(now), accounts, now, deadline: now + Duration::from_secs(5) }
         }
 
         fn client(&self, number: u8) -> Arc<Account> {
@@ -134,7 +142,7 @@ mod tests {
 
         /// Whether a request begins at once.
         fn begins(&mut self, client: &Arc<Account>, request: u32) -> bool {
-            let begins = self.queue.enter(client, request, self.now).is_some();
+            let begins = self.queue.enter(client, request, self.deadline, self.now).is_some();
             if begins {
                 self.queue.begin(client, self.now);
             }
@@ -207,6 +215,20 @@ mod tests {
         assert!(clients.next([&one, &other]).is_empty());
         one.end(2);
         assert_eq!(clients.next([&one, &other]), [2 * MOST]);
+    }
+
+    #[test]
+    fn requests_wait_until_their_deadline_at_most() {
+        let mut clients = Clients::new();
+        let (one, other) = (clients.client(1), clients.client(2));
+        clients.begins(&other, 9_000);
+        clients.deadline = clients.now + Duration::from_millis(7);
+        for request in 0..200 {
+            clients.begins(&one, request);
+        }
+        assert!(clients.next([&one, &other]).is_empty());
+        clients.now = clients.deadline;
+        assert_eq!(clients.next([&one, &other]), (MOST..200).collect::<Vec<_>>());
     }
 
     #[test]
