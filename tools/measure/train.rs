@@ -3,12 +3,13 @@
 //! Contract: nodes, generator and no-op server are the program that `QUORATE_PROGRAM` names. All end by themselves or by
 //! SIGTERM, because a program that is killed leaves no profile. Nothing is measured.
 //!
-//! Caveat: a part that no load here runs is compiled for size. Whoever adds a protocol adds a load.
+//! Caveat: a part that no load here runs is compiled for size: TLS, batches and watches. Whoever adds a protocol adds a load.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use nix::sys::signal::Signal;
 
 use crate::doors;
 use crate::report::generator::{Pace, Target, Workload};
@@ -16,6 +17,8 @@ use crate::testkit::cluster::{Cluster, Plan as ClusterPlan};
 
 const KIB: usize = 1 << 10;
 const KEYS: u64 = 20_000;
+/// How long a node may take to end, on a busy disk.
+const END_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// Run loads of every kind on nodes of QUORATE_PROGRAM, which was built to leave a profile
 #[derive(Clone, Debug, Args)]
@@ -69,6 +72,9 @@ async fn train(plan: &Plan) {
     println!("all protocols in turn");
     doors::exercise(&cluster, plan.seconds.div_ceil(3)).await;
     for node in &mut cluster.nodes {
-        node.terminate().await;
+        node.process().signal(Signal::SIGTERM);
+        let ended = node.process().end_within(END_TIME_MAX).await;
+        assert!(ended.is_some_and(|status| status.success()), "node {} ended with {ended:?}", node.id);
+        node.process = None;
     }
 }

@@ -10,7 +10,7 @@ use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
@@ -31,6 +31,9 @@ use crate::api::watch_response;
 use crate::cli::output::print;
 use crate::cli::{CliError, Exit};
 use crate::gateway::grpc;
+
+/// How long the child may take to end by itself.
+const END_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The most bytes of a page of a list, about.
 const PAGE_BYTES: u64 = 3 << 20;
@@ -84,7 +87,11 @@ impl NoopServer {
 impl Drop for NoopServer {
     fn drop(&mut self) {
         drop(self.stdin.take());
-        // Without its stdin it ends by itself, so that a failed kill does no harm.
+        // Without its stdin it ends by itself, and leaves its profile where it was built for one.
+        let began = Instant::now();
+        while began.elapsed() < END_TIME_MAX && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
