@@ -69,7 +69,7 @@ soak: setup ## Simulate fresh seeds for SECONDS, then check real processes under
 	QUORATE_SIMULATION_SECONDS=$(SECONDS) cargo test --release --test simulation -- --nocapture
 	QUORATE_FAULTS_SECONDS=$(SECONDS) cargo test --release --test faults -- --nocapture
 
-bench: dist ## Measure clusters of real nodes, and write target/bench/report.md: 12 minutes, or 3 with QUICK=1
+bench: dist ## Measure clusters of real nodes, and write target/bench/report.md: 14 minutes, or 3 with QUICK=1
 	QUORATE_PROGRAM="$(CARGO_TARGET_DIR)/dist/quorate" $(MEASURE) report \
 		$(if $(filter-out file,$(origin SECONDS)),--seconds $(SECONDS)) $(if $(QUICK),--quick)
 
