@@ -320,8 +320,9 @@ async fn dev_under_load_finishes_what_is_in_flight_at_each_node() {
     let addresses = [port, port + 1, port + 2].map(|port| format!("127.0.0.1:{port}")).join(",");
     let mut bench = process::command();
     bench.args(["bench", "--address", &addresses, "--mix", "set=1", "--in-flight", "512", "--duration", "30s"]);
-    let _load = Running(bench.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let mut load = Running(bench.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(load.0.try_wait().unwrap().is_none(), "there is no load");
     running.signal(Signal::SIGINT);
     let status = running.end_within(END_TIME_MAX).await;
     let said = fs::read_to_string(&log).unwrap();
