@@ -1,4 +1,4 @@
-//! Loads of every kind, for a program that notes how often each part of it runs: `make dist PGO=1`.
+//! Loads over all protocols, for a program that notes how often each part of it runs: `make dist PGO=1`.
 //!
 //! Contract: nodes, generator and no-op server are the program that `QUORATE_PROGRAM` names. All end by themselves or by
 //! SIGTERM, because a program that is killed leaves no profile. Nothing is measured.
@@ -9,18 +9,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use nix::sys::signal::Signal;
 
 use crate::doors;
+use crate::report::cluster::end_all;
 use crate::report::generator::{Pace, Target, Workload};
 use crate::testkit::cluster::{Cluster, Plan as ClusterPlan};
 
 const KIB: usize = 1 << 10;
 const KEYS: u64 = 20_000;
-/// How long a node may take to end, on a busy disk.
-const END_TIME_MAX: Duration = Duration::from_mins(1);
 
-/// Run loads of every kind on nodes of QUORATE_PROGRAM, which was built to leave a profile
+/// Run loads over all protocols on nodes of QUORATE_PROGRAM, which was built to leave a profile
 #[derive(Clone, Debug, Args)]
 pub struct Plan {
     /// How many seconds each load takes
@@ -71,10 +69,5 @@ async fn train(plan: &Plan) {
     }
     println!("all protocols in turn");
     doors::exercise(&cluster, plan.seconds.div_ceil(3)).await;
-    for node in &mut cluster.nodes {
-        node.process().signal(Signal::SIGTERM);
-        let ended = node.process().end_within(END_TIME_MAX).await;
-        assert!(ended.is_some_and(|status| status.success()), "node {} ended with {ended:?}", node.id);
-        node.process = None;
-    }
+    end_all(&mut cluster).await;
 }

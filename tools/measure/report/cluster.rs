@@ -104,14 +104,7 @@ impl Cluster {
     /// # Panics
     /// When a node does not end with success.
     pub async fn end_all(&mut self) {
-        for node in &mut self.cluster.nodes {
-            node.process().signal(Signal::SIGTERM);
-        }
-        for node in &mut self.cluster.nodes {
-            let status = node.process().end_within(END_TIME_MAX).await;
-            assert!(status.is_some_and(|status| status.success()), "node {} ended with {status:?}", node.id);
-            node.process = None;
-        }
+        end_all(&mut self.cluster).await;
     }
 
     /// Starts all nodes again that have ended. Does not wait.
@@ -145,6 +138,21 @@ impl Cluster {
     pub fn resident_bytes_of_each(&self) -> Vec<u64> {
         let resident = |process_id| memory_bytes(process_id, "VmRSS").expect("Linux says it of each process");
         self.cluster.nodes.iter().map(|node| resident(node.process_id())).collect()
+    }
+}
+
+/// Ends all nodes of a cluster by SIGTERM, and waits for them. Their data stays.
+///
+/// # Panics
+/// When a node does not end with success.
+pub async fn end_all(cluster: &mut cluster::Cluster) {
+    for node in &mut cluster.nodes {
+        node.process().signal(Signal::SIGTERM);
+    }
+    for node in &mut cluster.nodes {
+        let status = node.process().end_within(END_TIME_MAX).await;
+        assert!(status.is_some_and(|status| status.success()), "node {} ended with {status:?}", node.id);
+        node.process = None;
     }
 }
 

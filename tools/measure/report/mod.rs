@@ -9,7 +9,7 @@
 
 mod baseline;
 mod batches;
-mod cluster;
+pub mod cluster;
 mod cold;
 pub mod generator;
 pub mod machine;
