@@ -45,7 +45,8 @@ pub const DEADLINE_MARGIN_MAX: Duration = Duration::from_millis(100);
 pub const REQUESTS_IN_FLIGHT_MAX_DEFAULT: usize = 2_048;
 
 /// How many requests of one client a node has begun lately while other clients send some too. By Little's law others wait behind
-/// these for a few milliseconds. So many at each of three nodes reach nine tenths of the peak of a cluster in one place.
+/// these alone. A cluster of three nodes reaches nine tenths of its peak with 256 Sets in flight (docs/performance.md), and these are
+/// 192.
 pub const REQUESTS_AT_ONCE: usize = 64;
 
 /// The default of the key `request_bytes_in_flight_max`: how many bytes of keys and values client requests may hold in
@@ -87,8 +88,8 @@ pub const SERVER_KEEP_ALIVE: KeepAlive =
 /// all. The limit of open files may leave room for fewer.
 pub const CONNECTIONS_MAX: usize = 16_384;
 
-/// How many connections one address may open in a second while others have some. Each costs its node a tenth of a millisecond, and
-/// three with TLS. Further ones wait.
+/// How many connections one address may open in a second while others have some. Further ones wait. Clients that keep their
+/// connections open need far fewer.
 pub const CONNECTIONS_PER_SECOND: usize = 1_000;
 
 /// How long such a connection waits at most: less than clients, probes and peers wait for an answer.
